@@ -1,0 +1,1 @@
+"""mcpops: operations runbooks for MCP ecosystems."""
