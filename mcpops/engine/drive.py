@@ -1,0 +1,192 @@
+"""drive: do the steps of a run one by one, each between its INTENT and its OUTCOME."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mcpops.core.errors import ExitCode, Fenced, McpopsError
+from mcpops.engine.decide import End, decide, to_undo
+from mcpops.engine.execution import Execution, Executor, GateWaits, StepContext
+from mcpops.engine.heartbeat import Heartbeat
+from mcpops.journal.queries import Journal
+from mcpops.journal.writes import RunWriter
+from mcpops.model.outcome import AttemptReport, Outcome, Result
+from mcpops.model.run import Run, RunState, StepRecord, StepState
+from mcpops.model.step import OnInterrupt, Step, StepKind
+
+
+@dataclass(frozen=True)
+class Executors:
+    """The explicit tables of how steps are done: plays by `play`, the rest by name."""
+
+    play: Executor
+    probe: Executor
+    direct: Mapping[str, Executor]
+    gates: Mapping[str, Executor]
+    undo_play: Callable[[Step], str]
+
+
+class Listener:
+    """Hears what happens, to show it; hears after it was written."""
+
+    def step_began(self, record: StepRecord) -> None:
+        """Tell that a try of a step begins."""
+
+    def result(self, record: StepRecord, result: Result) -> None:
+        """Tell what one task came to on one host."""
+
+    def step_ended(self, record: StepRecord, report: AttemptReport) -> None:
+        """Tell the outcome of a try."""
+
+
+class Driver:
+    """Drives one run, under the lease of `writer`, until it ends or waits."""
+
+    def __init__(self, journal: Journal, writer: RunWriter, executors: Executors, listener: Listener) -> None:
+        self.journal = journal
+        self.writer = writer
+        self.executors = executors
+        self.listener = listener
+        self.cancel = threading.Event()
+
+    def drive(self) -> End:
+        """Do what is left of the run. Raises Fenced when the right to act is lost."""
+        with Heartbeat(self.writer, self.cancel) as heartbeat:
+            try:
+                return self._drive()
+            except Fenced as error:
+                self._end_fenced(error)
+                raise
+            except BaseException:
+                self.cancel.set()
+                if heartbeat.error:
+                    raise heartbeat.error from None
+                raise
+
+    def _drive(self) -> End:
+        while True:
+            run = self.journal.run(self.writer.run_id)
+            following = decide(run.steps)
+            if isinstance(following, End):
+                self.writer.end(following.state, following.exit_code, following.reason)
+                return following
+            waits = self._step(run, following)
+            if waits:
+                self.writer.end(RunState.WAITING, ExitCode.WAITING, waits)
+                return End(RunState.WAITING, ExitCode.WAITING, waits)
+
+    def _step(self, run: Run, record: StepRecord) -> str:
+        """Do one step; return what it waits for, or nothing."""
+        if record.state is StepState.RUNNING and self._was_done(run, record):
+            return ""
+        context = self._context(run, record, record.step)
+        execution = self._execution(context)
+        try:
+            report = self._try(record, context, execution)
+        except GateWaits as gate:
+            self.writer.set_step(record.seq, StepState.WAITING, why=str(gate))
+            return str(gate)
+        finally:
+            execution.close()
+        self._conclude(run, record, context.number, report)
+        return ""
+
+    def _try(self, record: StepRecord, context: StepContext, execution: Execution) -> AttemptReport:
+        started_s = self.writer.clock.monotonic_s()
+        problem: AttemptReport | None = None
+        try:
+            execution.prepare()
+        except (Fenced, GateWaits):
+            raise
+        except McpopsError as error:
+            problem = _from_error(error)
+        self.writer.intend(record.seq, context.number)
+        self.listener.step_began(record)
+        if problem is None:
+            try:
+                problem = execution.act()
+            except Fenced:
+                raise
+            except McpopsError as error:
+                problem = _from_error(error)
+        return replace(problem, duration_s=self.writer.clock.monotonic_s() - started_s)
+
+    def _conclude(self, run: Run, record: StepRecord, number: int, report: AttemptReport) -> None:
+        undo: list[tuple[int, Step]] = []
+        if not report.outcome.good:
+            undo = [(done.seq, self._undo_step(done.step)) for done in to_undo(run.steps, record)]
+        self.writer.conclude(record.seq, number, report, undo=undo, next_seq=len(run.steps) + 1)
+        self.listener.step_ended(record, report)
+
+    def _was_done(self, run: Run, record: StepRecord) -> bool:
+        """Ask, after a crash, whether the interrupted try happened; direct steps see it in `prepare`."""
+        step = record.step
+        if step.direct or step.kind is not StepKind.PLAY or step.on_interrupt is OnInterrupt.RERUN:
+            return False
+        if step.on_interrupt is OnInterrupt.ASK:
+            self._conclude(run, record, len(record.attempts), _interrupted())
+            return True
+        probe = self.executors.probe(self._context(run, record, step))
+        try:
+            probe.prepare()
+            report = probe.act()
+        finally:
+            probe.close()
+        if not (report.outcome.good and report.outputs.get("probe") == "done"):
+            return False
+        self.writer.conclude(record.seq, len(record.attempts), replace(report, reason="a probe found it done"))
+        return True
+
+    def _context(self, run: Run, record: StepRecord, step: Step) -> StepContext:
+        return StepContext(
+            run=run,
+            seq=record.seq,
+            step=step,
+            number=len(record.attempts) + 1,
+            fence=self.writer.lease.fence,
+            variables=_variables(run),
+            snapshot=Path(run.snapshot),
+            cancel=self.cancel,
+            on_result=lambda result: self.listener.result(record, result),
+        )
+
+    def _execution(self, context: StepContext) -> Execution:
+        step = context.step
+        if step.gate:
+            return self.executors.gates[step.gate](context)
+        if step.direct:
+            return self.executors.direct[step.direct](context)
+        return self.executors.play(context)
+
+    def _undo_step(self, step: Step) -> Step:
+        body = step.body if step.direct else self.executors.undo_play(step)
+        return replace(step, name=f"undo {step.name}", kind=StepKind.UNDO, body=body, undo=False, commits=False)
+
+    def _end_fenced(self, error: Fenced) -> None:
+        """Say in the record that hosts refused this run; without the lease nothing can be said."""
+        try:
+            self.writer.end(RunState.FAILED, ExitCode.FENCED, f"{error.message}: {error.detail}")
+        except Fenced:
+            return
+
+
+def _variables(run: Run) -> dict[str, Any]:
+    variables = dict(run.parameters)
+    for record in run.steps:
+        if record.state is StepState.DONE:
+            variables.update(record.outputs)
+    return variables
+
+
+def _from_error(error: McpopsError) -> AttemptReport:
+    outcome = Outcome.UNKNOWN if error.code is ExitCode.UNKNOWN else Outcome.FAILED
+    said = "; ".join(part for part in (error.message, error.detail, error.hint) if part)
+    return AttemptReport(outcome=outcome, reason=said)
+
+
+def _interrupted() -> AttemptReport:
+    return AttemptReport(outcome=Outcome.UNKNOWN, reason="interrupted, and the step says that a person decides")

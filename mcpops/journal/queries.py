@@ -1,0 +1,150 @@
+"""Reading the journal: nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from mcpops.core.clock import from_text
+from mcpops.core.errors import UsageError
+from mcpops.journal import chain, lease, tables
+from mcpops.journal.store import Store
+from mcpops.journal.writes import results_digest
+from mcpops.model.outcome import Outcome, Result
+from mcpops.model.run import Attempt, Lease, Run, RunState, StepRecord, StepState
+from mcpops.model.step import OnInterrupt, Step, StepKind
+
+
+class Journal:
+    """The questions that the CLI, the engine and the dashboard ask."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def run(self, run_id: str) -> Run:
+        """Return a run with its steps; `run_id` may be a unique beginning. Raises UsageError."""
+        with self.store.read() as connection:
+            found = connection.execute(select(tables.run).where(tables.run.c.id.startswith(run_id, autoescape=True)))
+            rows = found.all()
+            if len(rows) != 1:
+                which = "no run" if not rows else f"{len(rows)} runs"
+                raise UsageError(f"{which} {run_id!r} in the journal", hint="`mcpops runs list` shows them")
+            return _run(rows[0], _steps(connection, rows[0].id))
+
+    def runs(self, environment: str | None = None, limit: int = 50) -> list[Run]:
+        """Return runs without their steps, the newest first."""
+        query = select(tables.run).order_by(tables.run.c.started_at.desc()).limit(limit)
+        if environment:
+            query = query.where(tables.run.c.environment == environment)
+        with self.store.read() as connection:
+            return [_run(row) for row in connection.execute(query)]
+
+    def lease(self, environment: str) -> Lease | None:
+        """Return who holds the lease of an environment."""
+        with self.store.read() as connection:
+            return lease.current(connection, environment)
+
+    def decision(self, run_id: str, seq: int) -> tuple[str, str, str] | None:
+        """Return the last decision on a gate, who took it and on which plan digest."""
+        query = (
+            select(tables.approval.c.decision, tables.approval.c.by, tables.approval.c.plan_digest)
+            .where((tables.approval.c.run_id == run_id) & (tables.approval.c.seq == seq))
+            .order_by(tables.approval.c.n.desc())
+            .limit(1)
+        )
+        with self.store.read() as connection:
+            row = connection.execute(query).first()
+        return (row.decision, row.by, row.plan_digest) if row else None
+
+    def integrity(self, run_id: str) -> tuple[str | None, str | None]:
+        """Return the head of a run's record, and what is wrong with the record or None."""
+        with self.store.read() as connection:
+            wrong = chain.verify(connection) or _results_differ(connection, run_id)
+            return chain.head(connection, run_id), wrong
+
+
+def _results_differ(connection: Connection, run_id: str) -> str | None:
+    """Compare the results of a run with the digests that the chain holds of them."""
+    query = select(tables.record).where((tables.record.c.run_id == run_id) & (tables.record.c.kind == "outcome"))
+    for row in connection.execute(query):
+        seq, number = row.body["seq"], row.body["attempt"]
+        results = _results(connection, run_id, seq, number)
+        if results_digest(results) != row.body["results"]:
+            return f"the results of step {seq}, attempt {number} of run {run_id} are not what was written"
+    return None
+
+
+def _run(row: Row[Any], steps: tuple[StepRecord, ...] = ()) -> Run:
+    return Run(
+        id=row.id,
+        environment=row.environment,
+        runbook=row.runbook,
+        state=RunState(row.state),
+        plan_digest=row.plan_digest,
+        snapshot=row.snapshot,
+        parameters=row.parameters,
+        requested_by=row.requested_by,
+        started_at=from_text(row.started_at),
+        ended_at=from_text(row.ended_at) if row.ended_at else None,
+        exit_code=row.exit_code,
+        reason=row.reason,
+        steps=steps,
+    )
+
+
+def _steps(connection: Connection, run_id: str) -> tuple[StepRecord, ...]:
+    attempts = defaultdict(list)
+    query = select(tables.attempt).where(tables.attempt.c.run_id == run_id).order_by(tables.attempt.c.number)
+    for row in connection.execute(query):
+        attempts[row.seq].append(
+            Attempt(
+                number=row.number,
+                fence=row.fence,
+                intent_at=from_text(row.intent_at),
+                outcome=Outcome(row.outcome) if row.outcome else None,
+                reason=row.reason,
+                duration_ms=row.duration_ms,
+            )
+        )
+    found = connection.execute(select(tables.step).where(tables.step.c.run_id == run_id).order_by(tables.step.c.seq))
+    return tuple(
+        StepRecord(
+            seq=row.seq,
+            step=_step(row.spec),
+            state=StepState(row.state),
+            attempts=tuple(attempts[row.seq]),
+            outputs=row.outputs,
+            results=tuple(_results(connection, run_id, row.seq, len(attempts[row.seq]))),
+            undo_of=row.undo_of,
+        )
+        for row in found.all()
+    )
+
+
+def _results(connection: Connection, run_id: str, seq: int, attempt: int) -> Sequence[Result]:
+    of = (tables.result.c.run_id == run_id) & (tables.result.c.seq == seq) & (tables.result.c.attempt == attempt)
+    return [
+        Result(
+            host=row.host,
+            task=row.task,
+            outcome=Outcome(row.outcome),
+            message=row.message,
+            duration_ms=row.duration_ms,
+            ignored=row.ignored,
+        )
+        for row in connection.execute(select(tables.result).where(of).order_by(tables.result.c.n))
+    ]
+
+
+def _step(spec: dict[str, Any]) -> Step:
+    return Step(
+        **{
+            **spec,
+            "kind": StepKind(spec["kind"]),
+            "on_interrupt": OnInterrupt(spec["on_interrupt"]),
+            "roles": tuple(spec["roles"]),
+        }
+    )

@@ -1,0 +1,129 @@
+"""The tables of the journal. Times are RFC 3339 text in UTC, values JSON; the schema carries a version.
+
+`environment` holds the lease; `run`, `step`, `attempt`, `result` the work; `approval` decisions on a plan digest;
+`record` is the hash chain over all of them, append-only.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+)
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+schema = Table("schema", metadata, Column("version", Integer, primary_key=True))
+
+environment = Table(
+    "environment",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("fence", BigInteger, nullable=False),  # the highest ever given out here
+    Column("run_id", Text),  # null: nobody holds the lease
+    Column("holder", Text),
+    Column("doing", Text),
+    Column("since", Text),
+    Column("until", Text),
+    Column("broken_run_id", Text),  # a failed undo locks the environment until a person resolves it
+)
+
+run = Table(
+    "run",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("environment", Text, nullable=False),
+    Column("runbook", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("plan_digest", Text, nullable=False),
+    Column("snapshot", Text, nullable=False),
+    Column("parameters", JSON, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    Column("started_at", Text, nullable=False),
+    Column("ended_at", Text),
+    Column("exit_code", Integer),
+    Column("reason", Text, nullable=False, default=""),
+    Index("run_by_environment", "environment", "started_at"),
+)
+
+step = Table(
+    "step",
+    metadata,
+    Column("run_id", Text, ForeignKey("run.id"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("outputs", JSON, nullable=False),
+    Column("undo_of", Integer),
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("fence", BigInteger, nullable=False),
+    Column("intent_at", Text, nullable=False),
+    Column("intent_at_ns", BigInteger, nullable=False),  # Unix time: what a switch on a host is measured from
+    Column("outcome", Text),
+    Column("reason", Text, nullable=False, default=""),
+    Column("duration_ms", Integer, nullable=False, default=0),
+    ForeignKeyConstraint(["run_id", "seq"], ["step.run_id", "step.seq"]),
+)
+
+result = Table(
+    "result",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("duration_ms", Integer, nullable=False),
+    Column("ignored", Boolean, nullable=False),
+    ForeignKeyConstraint(["run_id", "seq", "attempt"], ["attempt.run_id", "attempt.seq", "attempt.number"]),
+)
+
+approval = Table(
+    "approval",
+    metadata,
+    Column("run_id", Text, ForeignKey("run.id"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("decision", Text, nullable=False),  # approve or reject
+    Column("by", Text, nullable=False),
+    Column("plan_digest", Text, nullable=False),
+    Column("signature", Text),
+    Column("at", Text, nullable=False),
+    Column("expires_at", Text),
+)
+
+record = Table(
+    "record",
+    metadata,
+    Column("n", Integer, primary_key=True),
+    Column("run_id", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("previous", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Index("record_by_run", "run_id", "n"),
+)

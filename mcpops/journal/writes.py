@@ -1,0 +1,205 @@
+"""Writing a run: each write renews the lease in its own transaction, and leaves a row in the hash chain."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, insert, update
+
+from mcpops.core.canonical import digest
+from mcpops.core.clock import Clock, to_text
+from mcpops.core.errors import ExitCode
+from mcpops.journal import chain, lease, tables
+from mcpops.journal.store import Store
+from mcpops.model.outcome import AttemptReport, Outcome, Result
+from mcpops.model.run import Lease, Request, RunState, StepState
+from mcpops.model.step import Step
+
+
+class RunWriter:
+    """The right to write one run: made by `begin` or `take_over`, ended by `end`."""
+
+    def __init__(self, store: Store, clock: Clock, held: Lease) -> None:
+        self.store = store
+        self.clock = clock
+        self.lease = held
+        self.run_id = held.run_id
+
+    @classmethod
+    def begin(cls, store: Store, clock: Clock, run_id: str, request: Request) -> RunWriter:
+        """Take the lease and write the run with its steps, in one transaction. Raises Busy, Broken."""
+        with store.write() as connection:
+            held = lease.acquire(
+                connection, clock, name=request.environment, run_id=run_id, doing=f"runbook {request.runbook}"
+            )
+            connection.execute(
+                insert(tables.run).values(
+                    id=run_id,
+                    environment=request.environment,
+                    runbook=request.runbook,
+                    state=RunState.RUNNING,
+                    plan_digest=request.plan_digest,
+                    snapshot=request.snapshot,
+                    parameters=dict(request.parameters),
+                    requested_by=request.requested_by,
+                    started_at=to_text(clock.now()),
+                )
+            )
+            writer = cls(store, clock, held)
+            for seq, step in enumerate(request.steps, 1):
+                writer._add_step(connection, seq, step)
+            writer._chain(
+                connection,
+                "run",
+                {
+                    "environment": request.environment,
+                    "runbook": request.runbook,
+                    "plan_digest": request.plan_digest,
+                    "by": request.requested_by,
+                    "fence": held.fence,
+                },
+            )
+        return writer
+
+    @classmethod
+    def take_over(cls, store: Store, clock: Clock, environment: str, run_id: str) -> RunWriter:
+        """Take the lease again for a run that was interrupted or waits. Raises Busy."""
+        with store.write() as connection:
+            held = lease.acquire(connection, clock, name=environment, run_id=run_id, doing="resume")
+            connection.execute(update(tables.run).where(tables.run.c.id == run_id).values(state=RunState.RUNNING))
+            unfinished = (tables.attempt.c.run_id == run_id) & tables.attempt.c.outcome.is_(None)
+            connection.execute(
+                update(tables.attempt).where(unfinished).values(outcome=Outcome.UNKNOWN, reason="interrupted")
+            )
+            writer = cls(store, clock, held)
+            writer._chain(connection, "resume", {"fence": held.fence})
+        return writer
+
+    def renew(self) -> None:
+        """Keep the lease; raise Fenced when it is lost."""
+        with self._fenced():
+            pass
+
+    def intend(self, seq: int, number: int) -> int:
+        """Write that try `number` of step `seq` begins; return the moment, in ns of Unix time, after the fsync."""
+        at = self.clock.now()
+        with self._fenced() as connection:
+            connection.execute(
+                insert(tables.attempt).values(
+                    run_id=self.run_id,
+                    seq=seq,
+                    number=number,
+                    fence=self.lease.fence,
+                    intent_at=to_text(at),
+                    intent_at_ns=time.time_ns(),
+                )
+            )
+            self._set_step(connection, seq, StepState.RUNNING)
+            self._chain(connection, "intent", {"seq": seq, "attempt": number, "fence": self.lease.fence})
+        return time.time_ns()
+
+    def conclude(
+        self, seq: int, number: int, report: AttemptReport, *, undo: Sequence[tuple[int, Step]] = (), next_seq: int = 0
+    ) -> None:
+        """Write the outcome of a try, and the undo steps that it calls for, in one transaction.
+
+        `undo` pairs the seq of a step with the step that takes it back; they get seq `next_seq`, `next_seq + 1`, ….
+        """
+        state = StepState.DONE if report.outcome.good else StepState.FAILED
+        if report.outcome is Outcome.UNKNOWN:
+            state = StepState.UNKNOWN
+        with self._fenced() as connection:
+            where = (
+                (tables.attempt.c.run_id == self.run_id)
+                & (tables.attempt.c.seq == seq)
+                & (tables.attempt.c.number == number)
+            )
+            connection.execute(
+                update(tables.attempt)
+                .where(where)
+                .values(outcome=report.outcome, reason=report.reason, duration_ms=round(report.duration_s * 1000))
+            )
+            self._add_results(connection, seq, number, report.results)
+            self._set_step(connection, seq, state, outputs=dict(report.outputs))
+            for offset, (undone, step) in enumerate(undo):
+                self._add_step(connection, next_seq + offset, step, undo_of=undone)
+            self._chain(
+                connection,
+                "outcome",
+                {
+                    "seq": seq,
+                    "attempt": number,
+                    "outcome": report.outcome,
+                    "reason": report.reason,
+                    "outputs": digest(dict(report.outputs)),
+                    "results": results_digest(report.results),
+                    "undo": [step.name for _, step in undo],
+                },
+            )
+
+    def set_step(self, seq: int, state: StepState, *, why: str) -> None:
+        """Write a state that no attempt explains: a gate that waits, a step that a probe found done."""
+        with self._fenced() as connection:
+            self._set_step(connection, seq, state)
+            self._chain(connection, "step", {"seq": seq, "state": state, "why": why})
+
+    def end(self, state: RunState, exit_code: ExitCode, reason: str) -> None:
+        """Write the end of the run, or that it waits, and give the lease back."""
+        ended_at = to_text(self.clock.now()) if state.ended or state is RunState.BROKEN else None
+        with self._fenced() as connection:
+            connection.execute(
+                update(tables.run)
+                .where(tables.run.c.id == self.run_id)
+                .values(state=state, exit_code=int(exit_code), reason=reason, ended_at=ended_at)
+            )
+            self._chain(connection, "end", {"state": state, "exit_code": int(exit_code), "reason": reason})
+            lease.release(connection, self.lease, broken=state is RunState.BROKEN)
+
+    @contextmanager
+    def _fenced(self) -> Iterator[Connection]:
+        with self.store.write() as connection:
+            lease.renew(connection, self.clock, self.lease)
+            yield connection
+
+    def _add_step(self, connection: Connection, seq: int, step: Step, *, undo_of: int | None = None) -> None:
+        connection.execute(
+            insert(tables.step).values(
+                run_id=self.run_id,
+                seq=seq,
+                name=step.name,
+                kind=step.kind,
+                spec=asdict(step),
+                state=StepState.PENDING,
+                outputs={},
+                undo_of=undo_of,
+            )
+        )
+
+    def _set_step(
+        self, connection: Connection, seq: int, state: StepState, *, outputs: Mapping[str, Any] | None = None
+    ) -> None:
+        values: dict[str, Any] = {"state": state}
+        if outputs is not None:
+            values["outputs"] = outputs
+        where = (tables.step.c.run_id == self.run_id) & (tables.step.c.seq == seq)
+        connection.execute(update(tables.step).where(where).values(**values))
+
+    def _add_results(self, connection: Connection, seq: int, number: int, results: Sequence[Result]) -> None:
+        if results:
+            rows = [
+                {"run_id": self.run_id, "seq": seq, "attempt": number, "n": n, **asdict(result)}
+                for n, result in enumerate(results, 1)
+            ]
+            connection.execute(insert(tables.result), rows)
+
+    def _chain(self, connection: Connection, kind: str, body: Mapping[str, Any]) -> None:
+        chain.append(connection, run_id=self.run_id, at=to_text(self.clock.now()), kind=kind, body=body)
+
+
+def results_digest(results: Sequence[Result]) -> str:
+    """Return the digest that the chain keeps of an attempt's results."""
+    return digest([asdict(result) for result in results])
