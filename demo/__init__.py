@@ -1,0 +1,1 @@
+"""Load, clients and figures for the demo and the benchmarks: nothing here is part of the installed program."""
