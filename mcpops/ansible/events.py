@@ -1,0 +1,126 @@
+"""From an event of ansible-runner to the few fields that mcpops keeps. Pure; runs in the worker.
+
+An allow list: what is not named here never leaves the worker. `res` can hold anything, from facts to keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+# What a person reads of a result; the rest stays in the log of the host.
+MESSAGE_BYTES = 4096
+# What a step may hand to later ones: they become variables of every later play.
+OUTPUTS_BYTES = 65536
+
+# Tasks that Ansible puts in by itself or that only load others. They prove nothing: a play in which nothing but
+# these ran has checked nothing, and must not pass.
+_PREPARATION = frozenset(
+    {"gather_facts", "setup", "validate_argument_spec", "include_tasks", "import_tasks", "include_role", "import_role"}
+    | {"include_vars", "meta"}
+)
+_OUTCOMES = {
+    "runner_on_ok": "ok",
+    "runner_on_failed": "failed",
+    "runner_on_unreachable": "unreachable",
+    "runner_on_skipped": "skipped",
+}
+# Where modules say what went wrong, in the order of how much it tells.
+_SAYINGS = ("msg", "stderr", "module_stderr", "stdout", "module_stdout")
+
+
+def shorten(text: str, limit: int = MESSAGE_BYTES) -> str:
+    """Return at most `limit` bytes of UTF-8, with a mark when something was cut: head and tail stay."""
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= limit:
+        return text
+    mark = " … "
+    half = (limit - len(mark.encode())) // 2
+    return raw[:half].decode("utf-8", "ignore") + mark + raw[-half:].decode("utf-8", "ignore")
+
+
+class Reducer:
+    """Turns the events of one play into the worker's messages, in order.
+
+    `clean` redacts a whole text; it runs before a text is cut, so that no half of a secret survives the cut.
+    Messages: `{"is": "result", "host", "task", "outcome", "message", "duration_ms", "ignored"}`,
+    `{"is": "stats", "outputs", "hosts"}`, `{"is": "empty"}` when the play matched no host.
+    """
+
+    def __init__(self, clean: Callable[[str], str]) -> None:
+        self._clean = clean
+        self._items: dict[tuple[str, str], str] = {}
+        self._said = ""
+
+    @property
+    def said(self) -> str:
+        """The last errors that Ansible printed outside of any task: a play that cannot be parsed, for instance."""
+        return shorten(self._clean(self._said))
+
+    def reduce(self, event: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the message for an event, or None when it says nothing that we keep."""
+        kind = str(event.get("event", ""))
+        data = event.get("event_data") or {}  # the event `verbose` has no event_data at all
+        if kind in _OUTCOMES:
+            return self._result(_OUTCOMES[kind], data)
+        if kind == "runner_item_on_failed":
+            self._remember_item(data)
+        elif kind == "playbook_on_stats":
+            return self._stats(data)
+        elif kind == "playbook_on_no_hosts_matched":
+            return {"is": "empty"}
+        elif kind == "error" or (kind == "verbose" and "ERROR" in str(event.get("stdout", ""))):
+            self._said = f"{self._said}\n{event.get('stdout', '')}".strip()[-4 * MESSAGE_BYTES :]
+        return None
+
+    def _result(self, outcome: str, data: Mapping[str, Any]) -> dict[str, Any] | None:
+        action = str(data.get("task_action", "")).rpartition(".")[2]
+        res = data.get("res")
+        res = res if isinstance(res, Mapping) else {}
+        if outcome == "ok" and action in _PREPARATION:
+            return None
+        if outcome == "ok" and res.get("changed") is True:
+            outcome = "changed"
+        host = str(data.get("host", ""))
+        item = self._items.pop((host, str(data.get("task_uuid", ""))), "")
+        message = item if outcome == "failed" and item else _message(outcome, res)
+        return {
+            "is": "result",
+            "host": host,
+            "task": shorten(self._clean(str(data.get("task", ""))), 512),
+            "outcome": outcome,
+            "message": shorten(self._clean(message)),
+            "duration_ms": round(float(data.get("duration") or 0) * 1000),
+            "ignored": bool(data.get("ignore_errors")) and outcome == "failed",
+        }
+
+    def _remember_item(self, data: Mapping[str, Any]) -> None:
+        """Keep what the first failed item of a loop said: the task itself says only that some item failed."""
+        res = data.get("res")
+        if isinstance(res, Mapping):
+            key = (str(data.get("host", "")), str(data.get("task_uuid", "")))
+            self._items.setdefault(key, _message("failed", res))
+
+    def _stats(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        outputs = data.get("artifact_data")
+        hosts = data.get("processed")
+        return {
+            "is": "stats",
+            "outputs": dict(outputs) if isinstance(outputs, Mapping) else {},
+            "hosts": len(hosts) if isinstance(hosts, Mapping) else 0,
+        }
+
+
+def _message(outcome: str, res: Mapping[str, Any]) -> str:
+    """Return what the module said. Of a success only `msg`: the output of a command is not for the record."""
+    if res.get("censored"):
+        return str(res["censored"])
+    sayings = _SAYINGS if outcome in ("failed", "unreachable") else _SAYINGS[:1]
+    texts = []
+    for name in sayings:
+        text = res.get(name)
+        if isinstance(text, list):
+            text = "; ".join(map(str, text))
+        if isinstance(text, str) and text.strip() and text.strip() not in texts:
+            texts.append(text.strip())
+    return "\n".join(texts)

@@ -1,0 +1,168 @@
+"""The process that runs one play: `python -m mcpops.ansible.worker`, started by `play.run_play`.
+
+Standard input: the spec, one JSON object. Standard output: JSON lines (see `events.Reducer`), and at last
+`{"is": "end", "exit_code", "status", "said"}`. It dies with its parent, and everything below it dies with it:
+
+- PR_SET_PDEATHSIG sends it SIGTERM when the thread that started it ends;
+- PR_SET_CHILD_SUBREAPER keeps processes that leave their session (Ansible's forks do) below it;
+- SIGTERM goes to Ansible's main process first: that hangs up the terminals of remote commands. Then SIGKILL
+  for whatever is left, then the private directory goes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+from mcpops.ansible import private
+from mcpops.ansible.events import Reducer
+from mcpops.core.proc import alive, descendants, kill_until_gone
+from mcpops.core.redaction import Redactor
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_CHILD_SUBREAPER = 36
+_TERM_GRACE_S = 1.0  # Ansible's main process ends within 0.4 s of SIGTERM (measured); then SIGKILL
+
+
+def _bind_to_parent(parent: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(1)
+
+
+def _end_tree() -> None:
+    """End all processes below this one: SIGTERM to the nearest, SIGKILL for the rest."""
+    me = os.getpid()
+    below = descendants(me)
+    direct = below[:1]
+    for pid in direct:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _TERM_GRACE_S
+    while any(alive(pid) for pid in direct) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    with suppress(TimeoutError):
+        kill_until_gone(lambda: descendants(me))
+
+
+class Worker:
+    """One play, from the spec to the last message."""
+
+    def __init__(self, spec: dict[str, Any], out: TextIO) -> None:
+        self._spec = spec
+        self._out = out
+        self._root = Path(spec["root"])
+        self._reducer = Reducer(Redactor(spec["secrets"]))
+
+    def stop(self, _number: int, _frame: FrameType | None) -> None:
+        """Handle SIGTERM: leave nothing behind."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self._clean_up()
+        os._exit(128 + signal.SIGTERM)
+
+    def run(self) -> None:
+        """Run the play and tell the end; everything below is gone when this returns."""
+        try:
+            private.fill(self._root, self._spec)
+            end = self._run_ansible(self._root)
+        finally:
+            self._clean_up()
+        self._send(end)
+
+    def _run_ansible(self, root: Path) -> dict[str, Any]:
+        os.environ.update(_ansible_environment(self._spec, root))
+        from ansible_runner import interface  # noqa: PLC0415 - heavy, and only needed once the spec is good
+
+        runner = interface.run(
+            private_data_dir=str(root),
+            playbook=str(private.step_path(root, self._spec["runbook"])),
+            inventory=self._spec["inventory"],
+            limit=self._spec["limit"],
+            forks=self._spec["forks"],
+            cmdline=shlex.join(_arguments(self._spec, root)),
+            quiet=True,
+            event_handler=self._on_event,
+            # Any callback keeps ansible-runner from putting its own handlers in place of ours.
+            cancel_callback=lambda: False,
+        )
+        said = self._reducer.said.replace(f"{root}/project/", "")
+        return {"is": "end", "exit_code": runner.rc, "status": runner.status, "said": said}
+
+    def _on_event(self, event: dict[str, Any]) -> bool:
+        """Send what we keep; False: no event file. Never raises: an exception would tear the play down half-way."""
+        try:
+            message = self._reducer.reduce(event)
+            if message is not None:
+                self._send(message)
+        except Exception as error:  # noqa: BLE001 - told to the parent, which makes the verdict unknown
+            self._send({"is": "lost", "why": type(error).__name__})
+        return False
+
+    def _send(self, message: dict[str, Any]) -> None:
+        # A parent that is gone is no reason to stop half-way through this function: PDEATHSIG ends us.
+        with suppress(OSError):
+            self._out.write(json.dumps(message) + "\n")
+            self._out.flush()
+
+    def _clean_up(self) -> None:
+        _end_tree()
+        private.remove(self._root)
+
+
+def _arguments(spec: dict[str, Any], root: Path) -> list[str]:
+    arguments = ["-e", f"@{root / 'variables.yml'}"]
+    if spec["check"]:
+        arguments.append("--check")
+    if spec["diff"]:
+        arguments.append("--diff")
+    return arguments
+
+
+def _ansible_environment(spec: dict[str, Any], root: Path) -> dict[str, str]:
+    """Return what must hold for every attempt, whatever the project's ansible.cfg says."""
+    project = root / "project"
+    plugins = project / "plugins"
+    config = project / "ansible.cfg"
+    return {
+        "ANSIBLE_CONFIG": str(config if config.is_file() else root / "empty.cfg"),
+        "ANSIBLE_ROLES_PATH": str(project / "roles"),
+        "ANSIBLE_LIBRARY": str(plugins / "modules"),
+        "ANSIBLE_LOOKUP_PLUGINS": str(plugins / "lookup"),
+        "ANSIBLE_FILTER_PLUGINS": str(plugins / "filter"),
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(root / "cp"),
+        "ANSIBLE_LOCAL_TEMP": str(root / "tmp"),
+        "ANSIBLE_HOST_KEY_CHECKING": "True",  # ansible-runner turns it off when nobody says anything
+        "ANSIBLE_NOCOLOR": "True",
+        "ANSIBLE_NOCOWS": "True",
+        # A result above this many characters is dropped by ansible-runner's callback before it is encoded.
+        "MAX_EVENT_RES": str(spec["event_characters"]),
+    }
+
+
+def main() -> int:
+    """Run the play that standard input describes; exit 0 when its end was told."""
+    parent = int(sys.argv[1])
+    _bind_to_parent(parent)
+    # Only our messages may go to the pipe: whatever else prints goes to standard error.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    worker = Worker(json.load(sys.stdin), out)
+    signal.signal(signal.SIGTERM, worker.stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    worker.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
