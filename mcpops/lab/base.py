@@ -9,7 +9,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 
 from mcpops.core.errors import Busy, Failed
 from mcpops.lab.files import DATA, locked, remove_tree
+from mcpops.lab.packages import find_program
 
 SPEC = DATA / "base.toml"
 APT_SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
@@ -67,7 +67,10 @@ class BaseSpec:
             command=tuple(command),
             setup=path.with_name(conf["setup"]),
             repository=tuple(conf["repository"]),
-            programs={target: _program(name) for target, name in conf["programs"].items()},
+            programs={
+                target: Path(find_program(name, "pip install 'mcpops[lab]'"))
+                for target, name in conf["programs"].items()
+            },
             sources=apt_sources(conf["suite"]),
         )
 
@@ -79,17 +82,6 @@ class BaseSpec:
             with path.open("rb") as handle:
                 total.update(hashlib.file_digest(handle, "sha256").digest())
         return total.hexdigest()[:16]
-
-
-def _program(name: str) -> Path:
-    found = shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if not found:
-        raise Failed(
-            f"the lab needs the program {name}, which is not installed",
-            detail="looked on PATH and beside the running Python",
-            hint="pip install 'mcpops[lab]'",
-        )
-    return Path(found)
 
 
 def base(cache: Path, spec: BaseSpec, *, join: Callable[[], None], say: Callable[[str], None]) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+from pathlib import Path
 
 from mcpops.core.errors import Failed
 
@@ -35,6 +37,18 @@ def check() -> None:
             detail="they come from Debian's packages",
             hint=f"apt-get install --no-install-recommends {wanted}",
         )
+
+
+def find_program(name: str, hint: str) -> str:
+    """Return the path of a program that comes as a wheel, or from PATH; raise Failed with `hint` when it is missing."""
+    found = shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if not found:
+        raise Failed(
+            f"the lab needs the program {name}, which is not installed",
+            detail="looked on PATH and beside the running Python",
+            hint=hint,
+        )
+    return found
 
 
 if __name__ == "__main__":
