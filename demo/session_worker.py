@@ -104,9 +104,19 @@ def http_client(settings: dict[str, Any], source: str | None, counts: Counts) ->
     async def seen(response: Any) -> None:
         counts.slot = response.headers.get(SLOT_HEADER, counts.slot)
 
+    class Transport(httpx.AsyncHTTPTransport):
+        """Goes to a given address while the name in the URL stays what the certificate is held against."""
+
+        async def handle_async_request(self, request: Any) -> Any:
+            address = settings.get("connect_to")
+            if address and request.url.host != address:
+                request.extensions = {**request.extensions, "sni_hostname": request.url.host}
+                request.url = request.url.copy_with(host=address)
+            return await super().handle_async_request(request)
+
     cafile = settings.get("cafile")
     verify: Any = ssl.create_default_context(cafile=cafile) if cafile else True
-    transport = httpx.AsyncHTTPTransport(local_address=source, verify=verify, retries=0)
+    transport = Transport(local_address=source, verify=verify, retries=0)
     timeout = httpx.Timeout(30.0, read=300.0)
     return httpx.AsyncClient(transport=transport, timeout=timeout, event_hooks={"response": [seen]})
 

@@ -22,7 +22,10 @@ class SessionsFailed(Exception):
 
 @dataclass(frozen=True)
 class SessionPlan:
-    """What a group does. `python` has the SDK; `sources` are taken in turn; times in seconds."""
+    """What a group does. `python` has the SDK; `sources` are taken in turn; times in seconds.
+
+    `connect_to` is an address to go to instead of looking up the URL's name; the certificate must still be the name's.
+    """
 
     python: Path
     url: str
@@ -30,6 +33,7 @@ class SessionPlan:
     count: int
     sources: tuple[str, ...] = ()
     mode: str = "legacy"
+    connect_to: str | None = None
     tool: str = "count"
     arguments: dict[str, object] = field(default_factory=dict)
     call_every_s: float = 1.0
