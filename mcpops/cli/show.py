@@ -1,0 +1,122 @@
+"""How a run is shown: the JSON of the contract, and the story that a person reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mcpops.core.clock import to_text
+from mcpops.journal.queries import Journal
+from mcpops.model.outcome import AttemptReport, Outcome
+from mcpops.model.run import Run, RunState, StepRecord, StepState
+from mcpops.model.step import StepKind
+
+MARKS = {
+    StepState.PENDING: "·",
+    StepState.RUNNING: "▸",
+    StepState.WAITING: "…",
+    StepState.DONE: "✓",
+    StepState.FAILED: "✗",
+    StepState.UNKNOWN: "?",
+}
+
+
+def run_json(journal: Journal, run: Run) -> dict[str, Any]:
+    """Return the object of `runs show ID --json`."""
+    head, wrong = journal.integrity(run.id)
+    return {
+        "schema": 1,
+        "id": run.id,
+        "environment": run.environment,
+        "runbook": run.runbook,
+        "plan_digest": run.plan_digest,
+        "state": run.state.value,
+        "exit_code": run.exit_code,
+        "reason": run.reason,
+        "requested_by": run.requested_by,
+        "started_at": to_text(run.started_at),
+        "ended_at": to_text(run.ended_at) if run.ended_at else None,
+        "duration_s": _duration_s(run),
+        "steps": [step_json(record) for record in run.steps],
+        "record": {"head": head, "verified": wrong is None, "problem": wrong},
+    }
+
+
+def step_json(record: StepRecord) -> dict[str, Any]:
+    """Return one element of `steps`."""
+    first = record.attempts[0] if record.attempts else None
+    return {
+        "seq": record.seq,
+        "name": record.step.name,
+        "kind": record.step.kind.value,
+        "state": record.state.value,
+        "attempts": len(record.attempts),
+        "started_at": to_text(first.intent_at) if first else None,
+        "duration_s": sum(attempt.duration_ms for attempt in record.attempts) / 1000,
+        "reason": record.attempts[-1].reason if record.attempts else "",
+        "undo_of": record.undo_of,
+        "hosts": AttemptReport(outcome=Outcome.UNKNOWN, results=record.results).hosts(),
+        "outputs": dict(record.outputs),
+        "results": [
+            {
+                "host": result.host,
+                "task": result.task,
+                "outcome": result.outcome.value,
+                "message": result.message,
+                "duration_ms": result.duration_ms,
+                "ignored": result.ignored,
+            }
+            for result in record.results
+        ],
+    }
+
+
+def run_story(journal: Journal, run: Run, *, verbose: bool = False) -> str:
+    """Return the run as a person reads it: what, where, how long, what failed first, what to do now."""
+    took = _duration_s(run)
+    lines = [
+        f"run {run.id}: {run.runbook} in {run.environment}, asked for by {run.requested_by}",
+        f"{run.state.value}{f' after {took:.1f} s' if took is not None else ''}{_because(run)}",
+        "",
+    ]
+    for record in run.steps:
+        lines += _step_lines(record, verbose=verbose)
+    head, wrong = journal.integrity(run.id)
+    lines += ["", f"record: {head} {'verified' if wrong is None else 'NOT VERIFIED: ' + wrong}"]
+    hint = what_now(run)
+    return "\n".join([*lines, *([f"now: {hint}"] if hint else [])])
+
+
+def what_now(run: Run) -> str:
+    """Return what the reader of this run should do, or nothing."""
+    if run.state is RunState.WAITING:
+        return f"`mcpops approve {run.id}` or `mcpops reject {run.id}`, then `mcpops runs resume {run.id}`"
+    if run.state is RunState.BROKEN:
+        return f"the environment is locked: mend the hosts, then `mcpops runs abandon {run.id}`"
+    if run.state is RunState.RUNNING:
+        return f"`mcpops runs watch {run.id}`; if nothing moves, `mcpops runs resume {run.id}`"
+    return ""
+
+
+def _because(run: Run) -> str:
+    return f": {run.reason}" if run.reason else ""
+
+
+def _duration_s(run: Run) -> float | None:
+    return round((run.ended_at - run.started_at).total_seconds(), 3) if run.ended_at else None
+
+
+def _step_lines(record: StepRecord, *, verbose: bool) -> list[str]:
+    took = sum(attempt.duration_ms for attempt in record.attempts) / 1000
+    counts = AttemptReport(outcome=Outcome.UNKNOWN, results=record.results).hosts()
+    hosts = " ".join(f"{name}={count}" for name, count in counts.items() if count)
+    again = f" attempts={len(record.attempts)}" if len(record.attempts) > 1 else ""
+    mark = MARKS[record.state] if record.step.kind is not StepKind.UNDO else "↩" + MARKS[record.state]
+    lines = [f"  {mark} {record.seq:2} {record.step.name:<16} {took:7.2f} s  {hosts}{again}".rstrip()]
+    reason = record.attempts[-1].reason if record.attempts else ""
+    if reason:
+        lines.append(f"        {reason}")
+    for result in record.results:
+        if verbose or result.outcome in (Outcome.FAILED, Outcome.UNREACHABLE, Outcome.UNKNOWN):
+            said = f": {result.message}" if result.message else ""
+            lines.append(f"        {result.host}: {result.task}: {result.outcome.value}{said}")
+    return lines

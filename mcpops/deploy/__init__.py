@@ -1,0 +1,1 @@
+"""Releases, cutover, bake and rollback."""

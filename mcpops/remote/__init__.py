@@ -1,0 +1,1 @@
+"""Direct channels to hosts: the on-call fast path."""

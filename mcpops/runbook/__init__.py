@@ -1,0 +1,1 @@
+"""A playbook becomes steps: cut, validated, copied, digested."""

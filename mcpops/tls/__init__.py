@@ -1,0 +1,1 @@
+"""Certificates: a private CA for east-west and the lab."""
