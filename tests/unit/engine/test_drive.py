@@ -1,0 +1,218 @@
+"""Driving a run on a real journal, with executions that a test scripts."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select
+
+from mcpops.core.errors import Broken, Busy, ExitCode, Failed, Fenced, Unknown
+from mcpops.engine.execution import GateWaits
+from mcpops.journal import tables
+from mcpops.journal.writes import RunWriter
+from mcpops.model.outcome import AttemptReport, Outcome
+from mcpops.model.run import RunState, StepState
+from mcpops.model.step import OnInterrupt, StepKind
+from tests.unit.engine.stand import CHANGED, FAILED, UNKNOWN, Stand, step
+
+
+@pytest.fixture
+def stand(tmp_path):
+    return Stand(tmp_path, {})
+
+
+def test_steps_run_in_order_between_intent_and_outcome(stand):
+    seen = []
+
+    def look(context):
+        open_attempt = stand.journal.run("run-1").steps[context.seq - 1].attempts[-1]
+        seen.append((context.step.name, open_attempt.outcome))
+        return CHANGED
+
+    stand.script.update(one=look, two=look)
+
+    end = stand.drive(stand.begin(step("one"), step("two")))
+
+    assert end.exit_code is ExitCode.OK
+    assert seen == [("one", None), ("two", None)], "an INTENT stands in the journal while a step acts"
+    run = stand.journal.run("run-1")
+    assert [record.attempts[-1].outcome for record in run.steps] == [Outcome.CHANGED, Outcome.CHANGED]
+    assert run.state is RunState.DONE
+    assert stand.journal.lease("lab") is None
+
+
+def test_outputs_of_a_step_are_variables_of_the_next(stand):
+    stand.script["one"] = AttemptReport(outcome=Outcome.OK, outputs={"slot": "green"})
+    stand.script["two"] = lambda context: AttemptReport(outcome=Outcome.OK, outputs={"saw": dict(context.variables)})
+
+    stand.drive(stand.begin(step("one"), step("two")))
+
+    assert stand.journal.run("run-1").steps[1].outputs == {"saw": {"release": "r1", "slot": "green"}}
+
+
+def test_a_failure_takes_back_what_was_done_the_last_first(stand):
+    stand.script["three"] = FAILED
+
+    end = stand.drive(stand.begin(step("one", undo=True), step("two", undo=True), step("three"), step("four")))
+
+    assert stand.acted() == ["one", "two", "three", "undo two", "undo one"]
+    assert (end.state, end.exit_code) == (RunState.ROLLED_BACK, ExitCode.ROLLED_BACK)
+    undone = stand.journal.run("run-1").steps[4:]
+    assert [(record.step.kind, record.undo_of) for record in undone] == [(StepKind.UNDO, 2), (StepKind.UNDO, 1)]
+
+
+def test_an_unknown_outcome_blocks_like_a_failure(stand):
+    stand.script["one"] = UNKNOWN
+
+    end = stand.drive(stand.begin(step("one"), step("two")))
+
+    assert end.exit_code is ExitCode.UNKNOWN
+    assert stand.acted() == ["one"]
+
+
+def test_a_failed_undo_locks_the_environment_until_the_run_is_abandoned(stand):
+    stand.script.update({"one": FAILED, "undo one": FAILED})
+
+    end = stand.drive(stand.begin(step("one", undo=True)))
+
+    assert (end.state, end.exit_code) == (RunState.BROKEN, ExitCode.BROKEN)
+    with pytest.raises(Broken, match="locked"):
+        stand.begin(step("one"), run_id="run-2")
+
+
+@pytest.mark.parametrize(("error", "outcome"), [(Failed("no"), Outcome.FAILED), (Unknown("?"), Outcome.UNKNOWN)])
+@pytest.mark.parametrize("when", ["one", "prepare one"])
+def test_an_error_of_ours_is_the_outcome_of_the_step(stand, error, outcome, when):
+    stand.script[when] = error
+
+    stand.drive(stand.begin(step("one", undo=True)))
+
+    assert stand.journal.run("run-1").steps[0].attempts[-1].outcome is outcome
+    assert "close one" in stand.log
+
+
+def test_a_host_that_refuses_the_fence_ends_the_run_without_undo(stand):
+    stand.script["two"] = Fenced("a rollback took over", detail="fence 9")
+
+    with pytest.raises(Fenced):
+        stand.drive(stand.begin(step("one", undo=True), step("two", undo=True)))
+
+    run = stand.journal.run("run-1")
+    assert (run.state, run.exit_code) == (RunState.FAILED, ExitCode.FENCED)
+    assert stand.acted() == ["one", "two"], "whoever took over decides; this run takes nothing back"
+
+
+def test_a_lost_lease_stops_the_run_before_it_writes(stand):
+    writer = stand.begin(step("one"), step("two"))
+    later = tables.environment.update().values(fence=writer.lease.fence + 1)
+
+    def lose(_context):
+        with stand.store.write() as connection:
+            connection.execute(later)
+        return CHANGED
+
+    stand.script["one"] = lose
+
+    with pytest.raises(Fenced):
+        stand.drive(writer)
+
+    assert stand.acted() == ["one"]
+    assert stand.journal.run("run-1").steps[0].attempts[-1].outcome is None
+
+
+def test_another_run_is_told_who_holds_the_lease(stand):
+    stand.begin(step("one"))
+
+    with pytest.raises(Busy) as caught:
+        stand.begin(step("one"), run_id="run-2")
+
+    assert "run-1" in caught.value.detail
+    assert caught.value.hint
+
+
+def crash(stand, writer):
+    """End the driving process's story: the next one finds its holder gone."""
+    with stand.store.write() as connection:
+        connection.execute(tables.environment.update().values(holder=writer.lease.holder.rsplit(":", 1)[0] + ":other"))
+
+
+def test_an_interrupted_run_admits_only_itself(stand):
+    writer = stand.begin(step("one"), step("two"))
+    stand.script["one"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        stand.drive(writer)
+    crash(stand, writer)
+
+    with pytest.raises(Busy, match="another run"):
+        stand.begin(step("one"), run_id="run-2")
+
+    stand.script["one"] = CHANGED
+    end = stand.drive(RunWriter.take_over(stand.store, stand.clock, "lab", "run-1"))
+    assert end.exit_code is ExitCode.OK
+
+
+@pytest.mark.parametrize(
+    ("answer", "acted"),
+    [
+        ("done", ["one", "one", "two"]),
+        ("not_done", ["one", "one", "one", "two"]),
+        ("partial", ["one", "one", "one", "two"]),
+    ],
+)
+def test_a_probe_decides_whether_an_interrupted_step_runs_again(stand, answer, acted):
+    writer = stand.begin(step("one"), step("two"))
+    stand.script["one"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        stand.drive(writer)
+    crash(stand, writer)
+    stand.script["one"] = CHANGED
+    stand.script["probe one"] = AttemptReport(outcome=Outcome.OK, outputs={"probe": answer})
+
+    stand.drive(RunWriter.take_over(stand.store, stand.clock, "lab", "run-1"))
+
+    assert stand.acted() == acted
+
+
+def test_a_step_that_asks_is_unknown_after_a_crash(stand):
+    writer = stand.begin(step("one", on_interrupt=OnInterrupt.ASK))
+    stand.script["one"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        stand.drive(writer)
+    crash(stand, writer)
+
+    end = stand.drive(RunWriter.take_over(stand.store, stand.clock, "lab", "run-1"))
+
+    assert end.exit_code is ExitCode.UNKNOWN
+
+
+def test_a_gate_that_waits_gives_the_lease_back_and_is_asked_again(stand):
+    stand.script["prepare gate"] = GateWaits("approval by another person")
+    gate = step("gate", kind=StepKind.GATE, gate="approval")
+
+    end = stand.drive(stand.begin(gate, step("two")))
+
+    assert (end.exit_code, end.reason) == (ExitCode.WAITING, "approval by another person")
+    assert stand.journal.run("run-1").steps[0].state is StepState.WAITING
+    assert stand.journal.lease("lab") is None
+    del stand.script["prepare gate"]
+    assert stand.drive(RunWriter.take_over(stand.store, stand.clock, "lab", "run-1")).exit_code is ExitCode.OK
+
+
+@pytest.mark.parametrize("table", ["record", "result"])
+def test_a_changed_row_is_found(stand, table):
+    stand.drive(stand.begin(step("one")))
+    assert stand.journal.integrity("run-1")[1] is None
+    changes = {"record": tables.record.update().values(body={}), "result": tables.result.update().values(message="!")}
+
+    with stand.store.write() as connection:
+        connection.execute(changes[table])
+
+    assert stand.journal.integrity("run-1")[1] is not None
+
+
+def test_a_removed_row_is_found(stand):
+    stand.drive(stand.begin(step("one")))
+    with stand.store.write() as connection:
+        connection.execute(tables.record.delete().where(tables.record.c.n == 2))
+        assert connection.execute(select(tables.record.c.n)).first()
+
+    assert "row 2 is missing" in str(stand.journal.integrity("run-1")[1])
