@@ -1,0 +1,131 @@
+"""What is written down about slots, and the lock of each.
+
+slots/<slot>.json           what is staged: {"release", "staged_at", "run", "verified_at"}; absent while staging
+slots/<slot>.before.json    what the last stage displaced: {"record", "running", "run", "staging"}
+slots/<slot>/<key>/         the files of a release (the staged one, and the displaced one until the next stage)
+slots/<slot>.lock           held for as long as a command works on the slot
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mcpops.hostside.drivers import Driver, Place, driver_for
+from mcpops.hostside.service import Service, load_service
+from mcpops.hostside.state import (
+    EXIT_BUSY,
+    EXIT_REFUSED,
+    Context,
+    HostError,
+    read_json,
+    read_map,
+    write_error,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+SLOT_LOCK_DEADLINE_S = 60.0
+
+
+@dataclass(frozen=True)
+class SlotStore:
+    """The slots of a state directory: the service's facts, its driver, its records."""
+
+    context: Context
+    service: Service
+    driver: Driver
+
+    @classmethod
+    def read(cls, context: Context) -> SlotStore:
+        """Read service.json; raises HostError `not_set_up` or `bad_service`."""
+        service = load_service(context)
+        return cls(context, service, driver_for(service.facts))
+
+    def place(self, slot: str) -> Place:
+        """Return where a slot is."""
+        where = self.service.slots[slot]
+        return Place(self.service.name, slot, where.address, where.port, self.context.path("slots", slot))
+
+    def staged(self, slot: str) -> dict[str, Any] | None:
+        """Return the record of what is staged in a slot."""
+        record: dict[str, Any] | None = read_json(self._record(slot))
+        return record
+
+    def before(self, slot: str) -> dict[str, Any] | None:
+        """Return the record of what the last stage displaced."""
+        record: dict[str, Any] | None = read_json(self._before(slot))
+        return record
+
+    def put_staged(self, slot: str, record: Mapping[str, Any] | None) -> None:
+        """Write or delete a slot's record."""
+        _put(self._record(slot), record)
+
+    def put_before(self, slot: str, record: Mapping[str, Any] | None) -> None:
+        """Write or delete the record of what was displaced."""
+        _put(self._before(slot), record)
+
+    def require_idle(self, slot: str) -> None:
+        """Raise HostError `active` (exit 9) for the slot that serves the clients."""
+        if read_map(self.service.maps["active"]).get(self.service.name) == slot:
+            raise HostError(
+                "active",
+                f"slot {slot} is active: it serves the clients of {self.service.name}",
+                hint="cut over to the other slot first",
+                exit_code=EXIT_REFUSED,
+            )
+
+    @contextmanager
+    def slot_lock(self, slot: str) -> Iterator[None]:
+        """Hold the slot's own lock; raises HostError `locked` (exit 4) after SLOT_LOCK_DEADLINE_S."""
+        path = self.context.path("slots", f"{slot}.lock")
+        try:
+            path.parent.mkdir(exist_ok=True, mode=0o700)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise write_error(path, error) from error
+        try:
+            deadline = time.monotonic() + SLOT_LOCK_DEADLINE_S
+            while not _try_lock(descriptor):
+                if time.monotonic() > deadline:
+                    message = f"another command has worked on slot {slot} for {SLOT_LOCK_DEADLINE_S:g} s"
+                    raise HostError("locked", message, hint=f"fuser -v {path}", exit_code=EXIT_BUSY)
+                time.sleep(0.05)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _record(self, slot: str) -> Path:
+        """Return the path of a slot's record."""
+        return self.context.path("slots", f"{slot}.json")
+
+    def _before(self, slot: str) -> Path:
+        """Return the path of the record of what was displaced."""
+        return self.context.path("slots", f"{slot}.before.json")
+
+
+def _put(path: Path, record: Mapping[str, Any] | None) -> None:
+    """Write or delete a record."""
+    if record is not None:
+        write_json(path, record)
+        return
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Take a lock if it is free."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
