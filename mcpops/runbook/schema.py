@@ -1,0 +1,67 @@
+"""What `vars: step:` of a play may say: validator, and the table of the documentation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+STEP_SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "vars: step:",
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "timeout_s": {
+            "description": "The play is ended after this many seconds, and its verdict is unknown.",
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "maximum": 86400,
+            "default": 600,
+            "examples": [120],
+        },
+        "gate": {
+            "description": "A question instead of work: an approval, no freeze window, a backup that is young enough.",
+            "type": "string",
+            "enum": ["approval", "freeze", "backup_age"],
+            "examples": ["approval"],
+        },
+        "direct": {
+            "description": "mcpops does it over open channels instead of starting Ansible.",
+            "type": "string",
+            "enum": ["cutover", "bake"],
+            "examples": ["cutover"],
+        },
+        "undo": {
+            "description": "On failure the roles of the play are taken back by their tasks/undo.yml.",
+            "type": "boolean",
+            "default": False,
+            "examples": [True],
+        },
+        "commits": {
+            "description": "The point of no return: once the step is good, a later failure takes nothing back.",
+            "type": "boolean",
+            "default": False,
+            "examples": [True],
+        },
+        "on_interrupt": {
+            "description": "After a crash in the step: probe (the roles' tasks/probe.yml), rerun, or ask a person. "
+            "Without it: probe where every role has a tasks/probe.yml, else ask.",
+            "type": "string",
+            "enum": ["probe", "rerun", "ask"],
+            "examples": ["rerun"],
+        },
+        "minimum_hosts": {
+            "description": "Fewer hosts that took part make the verdict unknown.",
+            "type": "integer",
+            "minimum": 1,
+            "default": 1,
+            "examples": [2],
+        },
+        "minimum_checks": {
+            "description": "Fewer tasks that really ran make the verdict unknown.",
+            "type": "integer",
+            "minimum": 1,
+            "default": 1,
+            "examples": [3],
+        },
+    },
+}
