@@ -1,0 +1,126 @@
+"""Gates: freeze windows, the age of the last verified backup, approval. An environment says what it asks for.
+
+A gate that the environment does not mention is unknown and blocks: whoever wants none says so in the inventory.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from mcpops.core.clock import Clock, from_text, to_text
+from mcpops.engine.execution import Executor, GateWaits, StepContext
+from mcpops.journal.queries import Journal
+from mcpops.model.outcome import AttemptReport, Outcome, Result
+
+
+@dataclass(frozen=True)
+class GateInputs:
+    """What gates decide from: the settings of the environment (inventory variables), the journal, the clock."""
+
+    settings: Mapping[str, Any]
+    journal: Journal
+    clock: Clock
+
+
+Judge = Callable[[StepContext, GateInputs], AttemptReport]
+
+
+def freeze(_context: StepContext, inputs: GateInputs) -> AttemptReport:
+    """Say no inside a window of `deploy_freeze_windows` ([{from, until, why}], RFC 3339)."""
+    if "deploy_freeze_windows" not in inputs.settings:
+        return _unsaid("deploy_freeze_windows", "[] means: no freeze")
+    now = inputs.clock.now()
+    windows = list(inputs.settings["deploy_freeze_windows"] or [])
+    try:
+        frozen = [window for window in windows if _time(window["from"]) <= now < _time(window["until"])]
+    except (KeyError, TypeError, ValueError) as error:
+        return _report(Outcome.UNKNOWN, f"deploy_freeze_windows cannot be read: {error!r}; expected from and until")
+    if frozen:
+        return _report(Outcome.FAILED, f"frozen until {frozen[0]['until']}: {frozen[0].get('why', 'no reason given')}")
+    return _report(Outcome.OK, f"none of {len(windows)} freeze windows is open")
+
+
+def backup_age(_context: StepContext, inputs: GateInputs) -> AttemptReport:
+    """Say no when the last verified backup is older than `deploy_backup_max_age_s`; null asks for none.
+
+    No source of verified backups exists in this version: an environment that asks for one gets unknown.
+    """
+    if "deploy_backup_max_age_s" not in inputs.settings:
+        return _unsaid("deploy_backup_max_age_s", "null means: deploys ask for no backup")
+    wanted_s = inputs.settings["deploy_backup_max_age_s"]
+    if wanted_s is None:
+        return _report(Outcome.OK, "this environment asks for no backup before a deploy")
+    return _report(Outcome.UNKNOWN, f"no verified backup is on record; expected one younger than {wanted_s} s")
+
+
+def approval(context: StepContext, inputs: GateInputs) -> AttemptReport:
+    """Wait for another person's decision on the digest of this very plan. Raises GateWaits."""
+    wanted = inputs.settings.get("deploy_approval")
+    if wanted == "not_required":
+        return _report(Outcome.OK, "this environment asks for no approval")
+    if wanted != "required":
+        return _unsaid("deploy_approval", "required or not_required")
+    decided = inputs.journal.decision(context.run.id, context.seq)
+    if decided is None or decided[2] != context.run.plan_digest:
+        raise GateWaits(f"approval of plan {context.run.plan_digest[:19]}… by somebody else than {_requester(context)}")
+    decision, by, _ = decided
+    outcome = Outcome.OK if decision == "approve" else Outcome.FAILED
+    return _report(outcome, f"{decision}d by {by}" if decision == "approve" else f"rejected by {by}")
+
+
+GATES: dict[str, Judge] = {"freeze": freeze, "backup_age": backup_age, "approval": approval}
+
+
+class GateExecution:
+    """A gate as a step: decided in `prepare`, so that a gate that waits leaves no intent behind."""
+
+    def __init__(self, context: StepContext, inputs: GateInputs, judge: Judge) -> None:
+        self._context, self._inputs, self._judge = context, inputs, judge
+        self._report = AttemptReport(outcome=Outcome.UNKNOWN, reason="not judged")
+
+    def prepare(self) -> None:
+        """Judge. Raises GateWaits."""
+        self._report = self._judge(self._context, self._inputs)
+
+    def act(self) -> AttemptReport:
+        """Return the verdict."""
+        return self._report
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+def gate_executors(inputs: GateInputs) -> dict[str, Executor]:
+    """Return the table of gates for one environment."""
+
+    def executor(judge: Judge) -> Executor:
+        return lambda context: GateExecution(context, inputs, judge)
+
+    return {name: executor(judge) for name, judge in GATES.items()}
+
+
+def whoami() -> str:
+    """Return the person who acts: the user behind sudo, if any."""
+    return os.environ.get("SUDO_USER") or getpass.getuser()
+
+
+def _requester(context: StepContext) -> str:
+    return context.run.requested_by
+
+
+def _time(value: str | datetime) -> datetime:
+    return from_text(value if isinstance(value, str) else to_text(value))
+
+
+def _unsaid(name: str, meaning: str) -> AttemptReport:
+    return _report(Outcome.UNKNOWN, f"the inventory does not say {name}; {meaning}")
+
+
+def _report(outcome: Outcome, said: str) -> AttemptReport:
+    result = Result(host="control", task="gate", outcome=outcome, message=said)
+    return AttemptReport(outcome=outcome, reason="" if outcome.good else said, results=(result,))

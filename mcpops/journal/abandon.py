@@ -1,0 +1,33 @@
+"""Giving a run up: explicit, by a named person, recorded; it frees the environment."""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+
+from mcpops.core.clock import Clock, to_text
+from mcpops.core.errors import Busy, ExitCode, UsageError
+from mcpops.journal import chain, lease, tables
+from mcpops.journal.store import Store
+from mcpops.model.run import Run, RunState
+
+
+def abandon(store: Store, clock: Clock, run: Run, *, by: str, reason: str) -> None:
+    """End a run that waits, is broken or was interrupted. Raises UsageError (it ended), Busy (it still runs)."""
+    if run.state.ended:
+        raise UsageError(f"run {run.id} is {run.state.value} already")
+    at = to_text(clock.now())
+    with store.write() as connection:
+        held = lease.current(connection, run.environment)
+        mine = held is not None and held.run_id == run.id
+        if held is not None and mine and not lease.is_dead(held, clock):
+            raise Busy(f"run {run.id} still runs", detail=f"holder {held.holder}", hint="end it first (Ctrl-C there)")
+        here = tables.environment.c.name == run.environment
+        nobody = {"run_id": None, "holder": None, "doing": None, "since": None, "until": None}
+        if mine:
+            connection.execute(update(tables.environment).where(here).values(**nobody))
+        unlock = here & (tables.environment.c.broken_run_id == run.id)
+        connection.execute(update(tables.environment).where(unlock).values(broken_run_id=None))
+        said = f"abandoned by {by}: {reason}"
+        ended = {"state": RunState.ABANDONED, "exit_code": int(ExitCode.FAILED), "reason": said, "ended_at": at}
+        connection.execute(update(tables.run).where(tables.run.c.id == run.id).values(**ended))
+        chain.append(connection, run_id=run.id, at=at, kind="abandon", body={"by": by, "reason": reason})
