@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +14,25 @@ EXCLUDED = frozenset({".git", ".mcpops", ".venv", "__pycache__", "wheelhouse", "
 
 
 def files(root: Path) -> Iterator[Path]:
-    """Yield the regular files below `root` (links followed), sorted by path, without EXCLUDED and `*.pyc`."""
-    for directory, directories, names in os.walk(root, followlinks=True):
-        directories[:] = sorted(name for name in directories if name not in EXCLUDED)
-        for name in sorted(names):
-            path = Path(directory) / name
-            if name not in EXCLUDED and path.suffix != ".pyc" and path.is_file():
-                yield path
+    """Yield the files below `root` (links followed), sorted by path, without EXCLUDED and `*.pyc`.
+
+    A link that leads nowhere is yielded too, so that reading it fails; a directory that cannot be read raises
+    OSError. A link back to a directory above it is not followed. Nothing when `root` is not a directory.
+    """
+    if root.is_dir():
+        yield from _below(root, (root.resolve(),))
+
+
+def _below(directory: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    for path in sorted(directory.iterdir()):
+        if path.name in EXCLUDED or path.suffix == ".pyc":
+            continue
+        if path.is_dir():
+            real = path.resolve()
+            if real not in above:
+                yield from _below(path, (*above, real))
+        elif path.is_file() or path.is_symlink():
+            yield path
 
 
 def tree_digest(root: Path) -> str:
