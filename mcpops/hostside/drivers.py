@@ -24,7 +24,7 @@ Release = dict[str, Any]  # a release manifest, as mcpops.deploy.release writes 
 
 LOG_LINES = 20  # enough for a Python traceback, short enough for a terminal
 POLL_S = 0.05
-STATE_POLL_S = 0.5  # asking a supervisor costs a process start, so it is asked less often than the port
+STATE_POLL_S = 0.25  # asking docker costs a process start, so it is asked less often than the port
 HEALTH_TIMEOUT_S = 2.0
 NO_SPACE = ("no space left on device", "os error 28", "disk quota exceeded")
 

@@ -6,7 +6,6 @@ import hashlib
 import os
 import shlex
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,20 +21,20 @@ from mcpops.hostside.drivers import (
     require_free_port,
 )
 from mcpops.hostside.state import EXIT_UNKNOWN, EXIT_USAGE, HostError, write_atomic, write_error
+from mcpops.hostside.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 INSTALL_TIMEOUT_S = 120.0
-SUPERVISOR_TIMEOUT_S = 10.0
-SETTLE_S = 5.0  # supervisord answers `update` before the new process runs; this bounds STARTING
+ALIVE = ("STARTING", "RUNNING", "BACKOFF", "STOPPING")  # states of supervisord with a process, now or soon
 
 
 @dataclass(frozen=True)
 class ProcessDriver:
-    """Supervisord and uv as service.json gives them; `python` is the interpreter of the slots."""
+    """Supervisord (by its socket) and uv as service.json gives them; `python` is the interpreter of the slots."""
 
-    supervisorctl: tuple[str, ...]
+    supervisor: Supervisor
     programs_dir: Path
     uv: str
     wheelhouse: Path
@@ -45,7 +44,7 @@ class ProcessDriver:
     def from_facts(cls, facts: Mapping[str, Any]) -> ProcessDriver:
         """Return the driver for the `process` object of service.json."""
         return cls(
-            supervisorctl=tuple(facts["supervisorctl"]),
+            supervisor=Supervisor(Path(facts["socket"])),
             programs_dir=Path(facts["programs_dir"]),
             uv=facts["uv"],
             wheelhouse=Path(facts["wheelhouse"]),
@@ -90,35 +89,21 @@ class ProcessDriver:
         """Write the program file and let supervisord take it in; raises HostError `port_in_use` before that."""
         if self.running(place) == key_of(release):
             return
-        self.stop(place, float(release["stop_timeout_s"]))
+        timeout_s = float(release["stop_timeout_s"])
+        self.stop(place, timeout_s)
         require_free_port(place)
-        self._update(place, program_text(place, release, self.environment(place, release), autostart=True))
-        self._wait_started(place)
-
-    def environment(self, place: Place, release: Release) -> dict[str, str]:
-        """Return the whole environment of the release: the programs of its own packages come first on PATH."""
-        inherited = {name: os.environ[name] for name in ("LANG", "TZ") if name in os.environ}
-        path = f"{place.home(release)}/venv/bin:/usr/local/bin:/usr/bin:/bin"
-        return {"HOME": str(place.home(release)), **inherited, **release["environment"], "PATH": path}
-
-    def _wait_started(self, place: Place) -> None:
-        """Wait until supervisord no longer says STARTING; what became of it is for the caller to ask."""
-        deadline = time.monotonic() + SETTLE_S
-        while self._state(place)[0] == "STARTING" and time.monotonic() < deadline:
-            if self._pid_home(place):
-                return
-            time.sleep(0.05)
+        write_atomic(self._program(place), program_text(place, release, environment_of(place, release)).encode())
+        self.supervisor.replace(place.name, timeout_s)
 
     def stop(self, place: Place, timeout_s: float) -> bool:
         """End what runs and keep it from starting at the next boot."""
         program = self._program(place)
         if not program.exists():
             return False
-        ran = self._state(place)[0] in ("RUNNING", "STARTING", "BACKOFF", "STOPPING")
-        lines = program.read_text().splitlines(keepends=True)
-        off = "".join("autostart=false\n" if line.startswith("autostart=") else line for line in lines)
-        self._update(place, off, timeout_s)
-        if ran and self._state(place)[0] in ("RUNNING", "STARTING"):
+        write_atomic(program, program.read_text().replace("autostart=true\n", "autostart=false\n").encode())
+        ran = self.supervisor.process(place.name).state in ALIVE
+        self.supervisor.stop(place.name, timeout_s)
+        if self.supervisor.process(place.name).state in ALIVE:
             raise HostError("not_stopped", f"{place.name} still runs", exit_code=EXIT_UNKNOWN)
         return ran
 
@@ -127,69 +112,28 @@ class ProcessDriver:
         home, program = place.home(release), self._program(place)
         if program.exists() and f"directory={home}\n" in program.read_text():
             program.unlink()
-            self._supervisorctl("update", place.name)
+            self.supervisor.forget(place.name, float(release["stop_timeout_s"]))
         delete_tree(home)
 
     def running(self, place: Place) -> str | None:
-        """Return the key of the release whose directory the supervised process runs in."""
-        return self._pid_home(place)
-
-    def logs(self, place: Place, release: Release, lines: int) -> str:
-        """Return the end of the release's output."""
-        try:
-            text = (place.home(release) / "output.log").read_text(errors="replace")
-        except OSError as error:
-            return f"(no log: {error.strerror})"
-        return "\n".join(text.splitlines()[-lines:])
-
-    def _program(self, place: Place) -> Path:
-        """Return the path of the slot's program file."""
-        return self.programs_dir / f"{place.name}.conf"
-
-    def _update(self, place: Place, text: str, timeout_s: float = 0.0) -> None:
-        """Write the program file and make supervisord run exactly that (it stops and starts what differs)."""
-        write_atomic(self._program(place), text.encode())
-        said = self._supervisorctl("update", place.name, timeout_s=timeout_s + SUPERVISOR_TIMEOUT_S)
-        if "ERROR" in said:
-            raise HostError("supervisor", f"supervisord does not take {place.name}", detail=said)
-
-    def _state(self, place: Place) -> tuple[str, int]:
-        """Return supervisord's word for the slot (`NONE` when it has no such program) and its pid (0 without one)."""
-        words = self._supervisorctl("status", place.name).split()
-        if len(words) < 2 or words[1] == "ERROR":
-            return "NONE", 0
-        pid = words[3].rstrip(",") if len(words) > 3 and words[2] == "pid" else "0"
-        return words[1], int(pid)
-
-    def _pid_home(self, place: Place) -> str | None:
-        """Return the name of the directory that the supervised process stands in."""
-        state, pid = self._state(place)
-        if not pid:
-            pid = self._starting_pid(place) if state == "STARTING" else 0
+        """Return the key of the release whose directory the supervised process stands in."""
+        pid = self.supervisor.process(place.name).pid
         try:
             return Path(f"/proc/{pid}/cwd").readlink().name if pid else None
         except OSError:
             return None
 
-    def _starting_pid(self, place: Place) -> int:
-        """Return the pid of a program that is STARTING: `status` does not print it yet, `pid` does."""
-        said = self._supervisorctl("pid", place.name).strip()
-        return int(said) if said.isdigit() else 0
+    def logs(self, place: Place, release: Release, lines: int) -> str:
+        """Return the end of the release's output, or why it could not even be started."""
+        try:
+            text = (place.home(release) / "output.log").read_text(errors="replace")
+        except OSError as error:
+            text = f"(no log: {error.strerror}; supervisord says: {self.supervisor.process(place.name).said})"
+        return "\n".join(text.splitlines()[-lines:])
 
-    def _supervisorctl(self, *words: str, timeout_s: float = SUPERVISOR_TIMEOUT_S) -> str:
-        """Return what supervisorctl says; raises HostError `supervisor_down` (exit 3) when nothing answers it."""
-        result = command([*self.supervisorctl, *words], timeout_s)
-        said = result.stdout + result.stderr
-        # supervisorctl exits with 3 or 4 for "not running" and "unreachable" alike, so its words decide.
-        if any(sign in said for sign in ("no such file", "refused connection", "SHUTDOWN_STATE", "Error: ")):
-            raise HostError(
-                "supervisor_down",
-                "supervisord does not answer",
-                detail=said.strip(),
-                hint="start it: ansible-playbook playbooks/setup.yml",
-                exit_code=EXIT_UNKNOWN,
-            )
-        return said
+    def _program(self, place: Place) -> Path:
+        """Return the path of the slot's program file."""
+        return self.programs_dir / f"{place.name}.conf"
 
 
 def require_digests(expected: Mapping[str, str], contents: Mapping[str, str]) -> None:
@@ -207,7 +151,14 @@ def require_digests(expected: Mapping[str, str], contents: Mapping[str, str]) ->
             )
 
 
-def program_text(place: Place, release: Release, environment: Mapping[str, str], *, autostart: bool) -> str:
+def environment_of(place: Place, release: Release) -> dict[str, str]:
+    """Return the whole environment of the release: the programs of its own packages come first on PATH."""
+    inherited = {name: os.environ[name] for name in ("LANG", "TZ") if name in os.environ}
+    path = f"{place.home(release)}/venv/bin:/usr/local/bin:/usr/bin:/bin"
+    return {"HOME": str(place.home(release)), **inherited, **release["environment"], "PATH": path}
+
+
+def program_text(place: Place, release: Release, environment: Mapping[str, str]) -> str:
     """Return the supervisor program file of a release.
 
     `%` starts an expansion in these files, so it is doubled. The release's name and digest stand in it as a comment:
@@ -225,7 +176,7 @@ def program_text(place: Place, release: Release, environment: Mapping[str, str],
         f"command={shlex.join(argv).replace('%', '%%')}",
         f"directory={home}",
         f"environment={pairs.replace('%', '%%')}",
-        f"autostart={'true' if autostart else 'false'}",
+        "autostart=true",  # `stop` turns this into false
         "autorestart=true",
         "startsecs=1",
         "startretries=3",

@@ -164,10 +164,7 @@ def _displace(store: SlotStore, place: Place, release: Release) -> None:
 def _clear(store: SlotStore, place: Place, release: Release) -> None:
     """Stop and delete a release that did not come up; what was displaced stays on disk."""
     store.driver.stop(place, float(release["stop_timeout_s"]))
-    before = store.before(place.slot)
-    kept = before["record"]["release"] if before and before["record"] else None
-    if kept is None or key_of(kept) != key_of(release):
-        store.driver.discard(place, release)
+    store.driver.discard(place, release)
 
 
 def _prune(store: SlotStore, place: Place, release: Release) -> None:
@@ -194,6 +191,8 @@ def revert(store: SlotStore, slot: str) -> Outcome:
             store.put_staged(slot, None)
         _clear(store, place, before["staging"])
         old = before["record"]
+        if old and not place.home(old["release"]).exists():  # the failed stage was one of the same release
+            store.driver.install(place, *releases.load(context, old["release"]["name"]))
         if old and before["running"]:
             store.driver.start(place, old["release"])
             wait_healthy(store.driver, place, old["release"])
