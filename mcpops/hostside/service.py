@@ -11,6 +11,8 @@ from mcpops.hostside.state import EXIT_USAGE, SLOTS, HostError, not_set_up, read
 if TYPE_CHECKING:
     from mcpops.hostside.state import Context
 
+# How long the proxy remembers a session after its last request, where service.json does not say.
+SESSION_IDLE_S = 60
 MAPS = ("active", "slots", "preview")
 
 
@@ -35,6 +37,7 @@ class Service:
     front_url: str
     server_name: str
     cafile: str | None
+    session_idle_s: int
     facts: dict[str, Any]
 
 
@@ -59,6 +62,7 @@ def load_service(context: Context) -> Service:
             front_url=str(facts["front_url"]),
             server_name=str(facts["server_name"]),
             cafile=facts.get("cafile"),
+            session_idle_s=int(facts.get("session_idle_s", SESSION_IDLE_S)),
             facts=facts,
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -198,8 +198,8 @@ def write_error(path: Path, error: OSError) -> HostError:
     )
 
 
-def stage_file(path: Path, content: bytes, mode: int = 0o600) -> Path:
-    """Write `content` beside `path` and fsync it; return the temporary file, ready for `put_in_place`.
+def stage_file(path: Path, content: bytes, mode: int = 0o600, *, durable: bool = True) -> Path:
+    """Write `content` beside `path` and fsync it (if durable); return the temporary file, ready for `put_in_place`.
 
     Leaves nothing behind when it fails. Raises HostError `disk_full` or `not_written`.
     """
@@ -211,7 +211,8 @@ def stage_file(path: Path, content: bytes, mode: int = 0o600) -> Path:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
@@ -219,10 +220,12 @@ def stage_file(path: Path, content: bytes, mode: int = 0o600) -> Path:
     return temporary
 
 
-def put_in_place(temporary: Path, path: Path) -> None:
-    """Rename a staged file over `path` and fsync the directory, so that the new name survives a power cut."""
+def put_in_place(temporary: Path, path: Path, *, durable: bool = True) -> None:
+    """Rename a staged file over `path`; if durable, fsync the directory, so that the new name survives a power cut."""
     try:
         temporary.replace(path)
+        if not durable:
+            return
         descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -234,14 +237,14 @@ def put_in_place(temporary: Path, path: Path) -> None:
         raise write_error(path, error) from error
 
 
-def write_atomic(path: Path, content: bytes, mode: int = 0o600) -> None:
+def write_atomic(path: Path, content: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
     """Replace a file by `content`: the old one or the new one is there at any moment, never half of one."""
-    put_in_place(stage_file(path, content, mode), path)
+    put_in_place(stage_file(path, content, mode, durable=durable), path, durable=durable)
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object, *, durable: bool = True) -> None:
     """Replace a JSON file (mode 0600)."""
-    write_atomic(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+    write_atomic(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode(), durable=durable)
 
 
 def read_json(path: Path, default: Any = None) -> Any:  # noqa: ANN401 - JSON has no better type

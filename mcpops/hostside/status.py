@@ -1,0 +1,105 @@
+"""Everything about the service on this host. Needs no fence, and works while the proxy is down."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from mcpops.hostside import guard
+from mcpops.hostside.front import usage
+from mcpops.hostside.proxy import Proxy, ProxyDown, ProxyRefused
+from mcpops.hostside.routing import Routing, happened, read_history, read_routing, staged_release
+from mcpops.hostside.service import MAPS, load_service
+from mcpops.hostside.state import NO_SLOT, SLOTS, Outcome, locked, read_json, read_map
+
+if TYPE_CHECKING:
+    import argparse
+
+    from mcpops.hostside.service import Address, Service
+    from mcpops.hostside.state import Context
+
+# A slot listens on this host: an answer takes microseconds.
+CONNECT_TIMEOUT_S = 0.3
+SHOWN_ACTIVATIONS = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare no arguments."""
+    del parser
+
+
+def run(args: argparse.Namespace, context: Context) -> Outcome:
+    """Report."""
+    del args
+    service = load_service(context)
+    proxy = Proxy(service.admin_socket)
+    with locked(context):
+        routing = read_routing(service)
+        report = {**_in_force(context, service, routing), "proxy": _proxy(service, proxy)}
+        report["in_sync"] = report["proxy"].pop("in_sync")
+    report["slots"] = {slot: _slot(context, service, proxy, slot) for slot in SLOTS}
+    return Outcome(changed=False, data=report)
+
+
+def _in_force(context: Context, service: Service, routing: Routing) -> dict[str, Any]:
+    """Report what the files say."""
+    past = happened(read_history(context.path("history.jsonl")), routing.generation)
+    return {
+        "service": service.name,
+        "active": routing.slot,
+        "release": None if routing.slot == NO_SLOT else staged_release(context, routing.slot),
+        "since": past[0]["at"] if past else None,
+        "generation": routing.generation,
+        "phase": routing.phase,
+        "fence": read_json(context.path("fence"), default={"fence": 0, "run": None}),
+        "guard": guard.read_verdict(context) if context.path("guard.json").exists() else None,
+        "releases": _releases(context),
+        "activations": past[:SHOWN_ACTIVATIONS],
+    }
+
+
+def _releases(context: Context) -> list[dict[str, Any]]:
+    """Report the releases this host knows, by name."""
+    paths = sorted(context.path("releases").glob("*.json"))
+    manifests = [manifest for manifest in map(read_json, paths) if manifest]
+    return [{"name": manifest["name"], "verified_at": manifest.get("verified_at")} for manifest in manifests]
+
+
+def _proxy(service: Service, proxy: Proxy) -> dict[str, Any]:
+    """Report whether the proxy runs, and whether it holds what the files say (None: it cannot be asked)."""
+    try:
+        differing = [name for name in MAPS if proxy.read_map(service.maps[name]) != read_map(service.maps[name])]
+    except ProxyDown as error:
+        return {"up": False, "error": str(error), "in_sync": None}
+    except ProxyRefused as error:
+        return {"up": True, "error": str(error), "in_sync": False}
+    return {"up": True, "differing": differing, "in_sync": not differing}
+
+
+def _slot(context: Context, service: Service, proxy: Proxy, slot: str) -> dict[str, Any]:
+    """Report one slot. What only the proxy knows is None while it is down."""
+    staged = read_json(context.path("slots", f"{slot}.json")) or {}
+    report: dict[str, Any] = {
+        "release": staged["release"]["name"] if staged else None,
+        "verified_at": staged.get("verified_at"),
+        "state": read_map(service.maps["slots"]).get(slot, "open"),
+        "running": _listens(service.slots[slot]),
+        "healthy": None,
+        "sessions": None,
+        "streams": None,
+        "in_flight": None,
+    }
+    with suppress(ProxyDown, ProxyRefused, KeyError):
+        report.update(usage(proxy, slot))
+        report["healthy"] = not proxy.servers()[f"slot_{slot}", slot].down
+    return report
+
+
+def _listens(where: Address) -> bool:
+    """Return whether anybody accepts connections there."""
+    try:
+        socket.create_connection((where.address, where.port), CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
