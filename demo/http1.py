@@ -8,6 +8,7 @@ client writes to the socket itself: one request, one answer, or one `RequestFail
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -128,6 +129,12 @@ class Connection:
         """Close without waiting for the peer."""
         self.reusable = False
         self._writer.close()
+
+    async def closed(self) -> None:
+        """Close, and wait until it is (TLS: at most a second)."""
+        self.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            await self._writer.wait_closed()
 
     def _failed(self, kind: str, detail: str) -> RequestFailed:
         self.reusable = False

@@ -92,7 +92,7 @@ class Sessions:
         try:
             await asyncio.wait_for(self._all_open.wait(), timeout_s)
         except TimeoutError as error:
-            self._process.kill()
+            await self._kill()
             count = f"{len(self.open_on)} of {self._plan.count}"
             raise SessionsFailed(f"{count} sessions open after {timeout_s} s; {list(self._why)[-3:]}") from error
 
@@ -104,11 +104,16 @@ class Sessions:
         try:
             await asyncio.wait_for(self._process.wait(), timeout_s)
         except TimeoutError:
-            self._process.kill()
+            await self._kill()
         await self._reader
         if not self._summary:
             raise SessionsFailed(f"no summary (exit {self._process.returncode}); {list(self._why)[-3:]}")
         return self._report()
+
+    async def _kill(self) -> None:
+        if self._process and self._reader:
+            self._process.kill()
+            await asyncio.gather(self._process.wait(), self._reader)
 
     def _report(self) -> SessionReport:
         def count(name: str) -> int:

@@ -83,8 +83,8 @@ class Streams:
             lost += not await self._alive(held)
             if held.reader:
                 held.reader.cancel()
-            held.connection.close()
         await asyncio.gather(*(h.reader for h in self._held if h.reader), return_exceptions=True)
+        await asyncio.gather(*(h.connection.closed() for h in self._held))
         slots: dict[str, int] = {}
         for held in self._held:
             slots[held.slot] = slots.get(held.slot, 0) + 1
@@ -96,13 +96,13 @@ class Streams:
         first = await self._post(connection, INITIALIZE, ())
         session = first.headers.get("mcp-session-id", "")
         if first.status != 200 or not session:
-            connection.close()
+            await connection.closed()
             raise RequestFailed("protocol", f"initialize answered {first.status} without a session")
         pinned = _pinned(session)
         await self._post(connection, INITIALIZED, pinned)
         opened = await connection.open_stream(self._path, (("Accept", "text/event-stream"), *pinned), self._timeout_s)
         if opened.status != 200:
-            connection.close()
+            await connection.closed()
             raise RequestFailed("protocol", f"the stream was answered {opened.status}")
         held = _Held(session, first.headers.get(SLOT_HEADER, ""), source, connection)
         held.reader = asyncio.create_task(self._read(held))
@@ -121,7 +121,7 @@ class Streams:
             answer = await self._post(connection, PING, _pinned(held.session))
             if answer.status == 200:
                 await connection.ask("DELETE", self._path, _pinned(held.session), b"", self._timeout_s)
-            connection.close()
+            await connection.closed()
         except RequestFailed as failure:
             self._why.append(f"last ping: {failure}")
             return False

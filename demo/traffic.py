@@ -13,7 +13,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -194,10 +194,8 @@ class Traffic:
             await asyncio.gather(self._ticker, return_exceptions=True)
         while self._tasks:
             await asyncio.wait(self._tasks)
-        for connections in self._kept.values():
-            for connection in connections:
-                connection.close()
-        await asyncio.sleep(0)
+        kept = [connection for connections in self._kept.values() for connection in connections]
+        await asyncio.gather(*(connection.closed() for connection in kept))
         cpu_s, wall_s = time.process_time() - self._began[0], time.monotonic() - self._began[1]
         return Report(tuple(self._samples), self.idle_closed, cpu_s, wall_s)
 
@@ -214,10 +212,13 @@ class Traffic:
             source = sources[number % len(sources)]
             shape = plan.shapes[(number + number // len(sources)) % len(plan.shapes)]
             fresh = number % plan.fresh_every == (number // plan.fresh_every) % plan.fresh_every
-            task = asyncio.create_task(self._one(shape, source, fresh, due_ns))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._spawn(self._one(shape, source, fresh, due_ns))
             number += 1
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _one(self, shape: Shape, source: str | None, fresh: bool, due_ns: int) -> None:
         started_ns, started_at_ns = time.monotonic_ns(), time.time_ns()
@@ -241,7 +242,7 @@ class Traffic:
         answer = await connection.ask(shape.method, shape.path, headers, shape.body, self._plan.timeout_s)
         connection.busy = False
         if fresh or not connection.reusable:
-            connection.close()
+            self._spawn(connection.closed())
         elif connection not in self._kept.setdefault(source, []):
             self._kept[source].append(connection)
         return answer
@@ -251,7 +252,7 @@ class Traffic:
         closed = [c for c in kept if not c.busy and c.closed_by_peer]
         self.idle_closed += len(closed)
         for connection in closed:
-            connection.close()
+            self._spawn(connection.closed())
         self._kept[source] = [c for c in kept if c not in closed]
         return next((c for c in self._kept[source] if not c.busy), None)
 

@@ -11,6 +11,7 @@ import asyncio
 import json
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -230,7 +231,7 @@ def write(results: Path, rows: list[dict[str, object]], blocks: dict[str, list[B
     temporary.replace(results / "cutover.json")
 
 
-def holds(row: dict[str, object]) -> bool:
+def holds(row: Mapping[str, object]) -> bool:
     """The bar for our own row: nothing failed, cut, lost or missed, and something was there to lose."""
     nothing = ("failed", "streams_refused", "streams_cut", "sessions_lost", "notifications_missed")
     some = ("cutovers", "requests", "streams", "sessions", "notifications")

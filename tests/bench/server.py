@@ -37,12 +37,12 @@ class Session:
         self.noted = 0
         self.notifier: asyncio.Task[None] | None = None
 
-    async def notify(self, session: Any, every_s: float, skip: int) -> None:
-        """Send numbered notifications until the session is gone; leave out number `skip` (a negative control)."""
+    async def notify(self, session: Any, every_s: float, skip: range) -> None:
+        """Send numbered notifications until the session is gone; leave out those in `skip` (a negative control)."""
         while True:
             await asyncio.sleep(every_s)
             self.noted += 1
-            if self.noted == skip:
+            if self.noted in skip:
                 continue
             await session.send_log_message(level="info", data={"n": self.noted}, logger="bench")
 
@@ -50,7 +50,7 @@ class Session:
 class Slot:
     """One running server: its name, its faults, its sessions by id."""
 
-    def __init__(self, name: str, faults: Path | None, notify_every_s: float, skip: int) -> None:
+    def __init__(self, name: str, faults: Path | None, notify_every_s: float, skip: range) -> None:
         self.name = name
         self._faults = faults
         self._notify_every_s = notify_every_s
@@ -107,8 +107,10 @@ def main() -> None:
     parser.add_argument("--faults", type=Path)
     parser.add_argument("--notify-every-s", type=float, default=NOTIFY_EVERY_S)
     parser.add_argument("--skip-notification", type=int, default=0, help="leave this number out: a negative control")
+    parser.add_argument("--skip-count", type=int, default=1, help="and how many from there on")
     options = parser.parse_args()
-    slot = Slot(options.slot, options.faults, options.notify_every_s, options.skip_notification)
+    skip = range(options.skip_notification, options.skip_notification + options.skip_count)
+    slot = Slot(options.slot, options.faults, options.notify_every_s, skip)
     # Keep-alive well above the front's own idle time, so that the server never closes under a request.
     config = uvicorn.Config(build(slot), port=options.port, log_level="warning", timeout_keep_alive=120, ws="none")
     uvicorn.Server(config).run()
