@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from mcpops.ansible import private
 from mcpops.ansible.call import MARKER, PlayCall
+from mcpops.ansible.environment import minimal_environment
 from mcpops.ansible.events import OUTPUTS_BYTES, shorten
 from mcpops.ansible.reap import reap_attempt
 from mcpops.core.redaction import Redactor
@@ -29,8 +30,6 @@ _TICK_S = 0.1  # how long a cancel or a timeout may go unseen
 _STOP_S = 5.0  # the worker's time to end its tree after SIGTERM; measured 0.3 to 1.3 s
 _LINE_BYTES = 1 << 20  # no message of the worker is longer: 64 KiB of outputs, 4 KiB of text
 _EVENT_CHARACTERS = 65536
-# What a play needs of our own environment. The rest (database URLs, tokens) is nobody's business there.
-_KEPT = ("HOME", "USER", "LOGNAME", "SSH_AUTH_SOCK", "TZ", "XDG_RUNTIME_DIR", "TMPDIR")
 
 
 class _Record:
@@ -108,19 +107,10 @@ def _start(call: PlayCall, errors: IO[bytes]) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,
-        env=_environment(call),
+        env=minimal_environment({**call.environment, MARKER: call.marker}),
         cwd="/",
         start_new_session=True,
     )
-
-
-def _environment(call: PlayCall) -> dict[str, str]:
-    """Return the whole environment of the play: a few of ours, the call's own, the marker."""
-    environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    bin_directory = str(Path(sys.executable).parent)
-    environment["PATH"] = os.pathsep.join([bin_directory, os.environ.get("PATH", os.defpath)])
-    environment |= {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
-    return environment | dict(call.environment) | {MARKER: call.marker}
 
 
 def _hand_over(

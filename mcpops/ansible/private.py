@@ -34,7 +34,7 @@ class _Unsafe(str):
 class _Dumper(yaml.SafeDumper):
     """Safe YAML plus `!unsafe`."""
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401, ARG002 - signature of PyYAML
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401 - signature of PyYAML
         return True
 
 

@@ -30,6 +30,14 @@ from mcpops.core.redaction import Redactor
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER = 36
+_PLUGINS = {
+    "ANSIBLE_LIBRARY": "modules",
+    "ANSIBLE_MODULE_UTILS": "module_utils",
+    "ANSIBLE_ACTION_PLUGINS": "action",
+    "ANSIBLE_CONNECTION_PLUGINS": "connection",
+    "ANSIBLE_FILTER_PLUGINS": "filter",
+    "ANSIBLE_LOOKUP_PLUGINS": "lookup",
+}
 _TERM_GRACE_S = 1.0  # Ansible's main process ends within 0.4 s of SIGTERM (measured); then SIGKILL
 
 
@@ -137,9 +145,7 @@ def _ansible_environment(spec: dict[str, Any], root: Path) -> dict[str, str]:
     return {
         "ANSIBLE_CONFIG": str(config if config.is_file() else root / "empty.cfg"),
         "ANSIBLE_ROLES_PATH": str(project / "roles"),
-        "ANSIBLE_LIBRARY": str(plugins / "modules"),
-        "ANSIBLE_LOOKUP_PLUGINS": str(plugins / "lookup"),
-        "ANSIBLE_FILTER_PLUGINS": str(plugins / "filter"),
+        **{name: str(plugins / directory) for name, directory in _PLUGINS.items()},
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(root / "cp"),
         "ANSIBLE_LOCAL_TEMP": str(root / "tmp"),
         "ANSIBLE_HOST_KEY_CHECKING": "True",  # ansible-runner turns it off when nobody says anything
