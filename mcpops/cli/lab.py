@@ -69,7 +69,7 @@ def _ecosystem(session: Session, name: str) -> Ecosystem:
 def _text(found: dict[str, Any]) -> str:
     lines = [f"lab {found['name']}: {found['state']}"]
     lines += [f"  {host['name']:<10} {host['state']:<8} {host['ipv4']:<12} {host['ipv6']}" for host in found["hosts"]]
-    if found["state"] != "down":
+    if found["hosts"]:
         lines += [
             f"log in:  ssh -F {found['directory']}/ssh_config {found['hosts'][0]['name']}",
             f"outside: ip netns exec {found['namespace']} COMMAND",

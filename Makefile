@@ -1,0 +1,60 @@
+# `make demo` needs Python 3.11+, venv and make; no root, no Docker. `make test` runs every layer the machine allows.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := $(BIN)/uv
+LAB_CACHE ?= /var/cache/mcpops-lab
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit lint lab-packages docs lock bench bench-rollback clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/uv: requirements/uv.lock
+	$(PYTHON) -c 'import sys; sys.exit("mcpops needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock
+	touch $@
+
+$(VENV)/.installed: $(BIN)/uv requirements/dev.lock pyproject.toml
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+# Clients of the MCP SDK 1.x live in an environment of their own: both SDKs are called `mcp`.
+.venv-mcp1/.installed: $(BIN)/uv requirements/mcp1.lock
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-mcp1
+	$(UV) pip sync --quiet --python .venv-mcp1/bin/python --require-hashes requirements/mcp1.lock
+	touch $@
+
+wheelhouse/.filled: $(VENV)/.installed $(wildcard releases/*.lock)
+	$(BIN)/python -m mcpops.deploy.wheelhouse
+	touch $@
+
+demo: $(VENV)/.installed .venv-mcp1/.installed wheelhouse/.filled ## Real servers, a deploy, a broken deploy, a rollback; under three minutes
+	$(BIN)/python -m demo.run $(DEMO_ARGS)
+
+test: $(VENV)/.installed .venv-mcp1/.installed wheelhouse/.filled ## Lint, and every layer of tests that this machine allows
+	$(BIN)/python -m tests.run_all
+
+lint: $(VENV)/.installed ## ruff, mypy, import-linter, ansible-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/ansible-lint --offline --profile production playbooks roles
+
+unit: $(VENV)/.installed ## Unit tests only: no network, seconds
+	$(BIN)/pytest tests/unit
+
+docs: $(VENV)/.installed ## Write docs/reference/ and the tables of the roles from the code
+	$(BIN)/python -m tests.docs.generate
+
+lock: ## Resolve the dependencies again, with hashes
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra embedded --extra demo --extra lab --group dev pyproject.toml -o requirements/dev.lock
+	echo uv | uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header - -o requirements/uv.lock
+	echo 'mcp==1.30.0' | uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header - -o requirements/mcp1.lock
+
+clean: ## Remove what was installed and made here (not the record in .mcpops/)
+	rm -rf $(VENV) .venv-mcp1 wheelhouse .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,58 @@
+"""`mcpops deploy`: stage a release beside the active one, prove it, switch, watch, drain."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import click
+
+from mcpops.cli.common import Session, common_options
+from mcpops.core.errors import UsageError
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def seconds(text: str) -> int:
+    """Return `90`, `90s`, `15m` or `2h` as seconds. Raises UsageError."""
+    found = re.fullmatch(r"(\d+)([smh]?)", text)
+    if not found:
+        raise UsageError(f"{text!r} is no duration", hint="for example 90s, 15m or 2h")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+@click.command(
+    epilog="Exit status: 0 ok, 1 failed, 2 usage, 3 unknown, 4 busy, 5 rolled back, 6 waiting, 7 broken, "
+    "8 fenced, 9 refused."
+)
+@click.argument("release")
+@click.option("--blue-green", is_flag=True, expose_value=False, help="The only strategy for now, and the default.")
+@click.option("--bake", metavar="TIME", help="How long the new slot is watched under real traffic (60s).")
+@click.option("--drain", metavar="TIME", help="How long sessions on the old slot get to end (900s).")
+@click.option("--plan", "only_plan", is_flag=True, help="Print the steps and their digest, and stop.")
+@click.option("--until", metavar="STEP", help="Stop after this step.")
+@common_options
+@click.pass_obj
+def deploy(
+    session: Session,
+    release: str,
+    bake: str | None,
+    drain: str | None,
+    only_plan: bool,
+    until: str | None,
+) -> int:
+    """Deploy RELEASE: a name in releases/, or a release file."""
+    from mcpops.cli import launch, wire  # noqa: PLC0415 - SQLAlchemy and jsonschema cost 0.4 s of CPU
+    from mcpops.deploy.release import load_release  # noqa: PLC0415
+
+    place = wire.open_workplace(session)
+    loaded = load_release(place.environment.release_file(release))
+    parameters: dict[str, object] = {"release": loaded.manifest()}
+    parameters |= {"blue_green_bake_s": seconds(bake)} if bake else {}
+    parameters |= {"blue_green_drain_s": seconds(drain)} if drain else {}
+    bundle = ("release_bundle.json", json.dumps(loaded.bundle()))
+    plan = launch.make_plan(place, "deploy", parameters, files=[bundle], until=until)
+    if only_plan:
+        session.emit(plan.to_json(), plan.text())
+        return 0
+    return launch.begin(session, place, plan)

@@ -1,0 +1,180 @@
+"""Starting and resuming runs: plan, begin, drive, and say how it ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mcpops.cli.common import Session
+from mcpops.cli.listen import listener
+from mcpops.cli.show import run_json, run_story, what_now
+from mcpops.cli.wire import Workplace
+from mcpops.core.canonical import digest
+from mcpops.core.errors import ExitCode, UsageError
+from mcpops.core.files import write_atomic
+from mcpops.core.ids import new_run_id
+from mcpops.core.tree import tree_digest
+from mcpops.engine.decide import End
+from mcpops.engine.gates import whoami
+from mcpops.journal.writes import RunWriter
+from mcpops.model.run import Request, Run
+from mcpops.model.step import Step
+from mcpops.runbook.load import load_runbook
+from mcpops.runbook.snapshot import snapshot
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be done, exactly: the steps, their hosts, and the digest that an approval is bound to."""
+
+    run_id: str
+    runbook: str
+    steps: tuple[Step, ...]
+    parameters: Mapping[str, Any]
+    snapshot: Path
+    digest: str
+
+    def text(self) -> str:
+        """Return the plan as a person reads it."""
+        rows = [
+            f"  {n:2} {step.name:<16} {step.direct or step.gate or 'ansible':<10} {step.hosts}{_marks(step)}"
+            for n, step in enumerate(self.steps, 1)
+        ]
+        return "\n".join([f"runbook {self.runbook}, plan {self.digest}", *rows])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as JSON."""
+        keys = ("name", "kind", "hosts", "gate", "direct", "undo", "commits", "timeout_s")
+        steps = [{key: asdict(step)[key] for key in keys} for step in self.steps]
+        return {
+            "runbook": self.runbook,
+            "plan_digest": self.digest,
+            "parameters": dict(self.parameters),
+            "steps": steps,
+        }
+
+
+def make_plan(
+    place: Workplace,
+    runbook: str,
+    parameters: Mapping[str, Any],
+    *,
+    files: Sequence[tuple[str, str]] = (),
+    until: str | None = None,
+) -> Plan:
+    """Copy what the run will use, cut the runbook from the copy, and digest all of it.
+
+    `files` (name, text) are put beside the snapshot, as `FILES/name`. Raises UsageError.
+    """
+    source = place.search.find_runbook(runbook)
+    run_id = new_run_id(place.record.clock.now())
+    home = place.environment.state / "runs" / run_id
+    tree = snapshot(place.search, place.environment.inventory, home / "snapshot")
+    book = load_runbook(home / "snapshot" / "playbooks" / source.name, (home / "snapshot" / "roles",))
+    for name, text in files:
+        write_atomic(home / name, text)
+    steps = _until(book.steps, until)
+    named = {**parameters, **{Path(name).stem: str(home / name) for name, _ in files}}
+    plan_digest = digest(
+        {
+            "tree": tree,
+            "parameters": parameters,
+            "files": {name: digest(text) for name, text in files},
+            "steps": [asdict(step) for step in steps],
+        }
+    )
+    return Plan(run_id, source.stem, steps, named, home / "snapshot", plan_digest)
+
+
+def begin(session: Session, place: Workplace, plan: Plan) -> ExitCode:
+    """Begin a run of the plan and drive it to its end, or until it waits."""
+    request = Request(
+        environment=place.environment.name,
+        runbook=plan.runbook,
+        parameters=plan.parameters,
+        requested_by=whoami(),
+        plan_digest=plan.digest,
+        snapshot=str(plan.snapshot),
+        steps=plan.steps,
+    )
+    writer = RunWriter.begin(place.record.store, place.record.clock, plan.run_id, request)
+    write_atomic(plan.snapshot.parent / "tree.sha256", tree_digest(plan.snapshot))
+    session.say(f"run {plan.run_id}: {plan.runbook} in {place.environment.name}")
+    return _drive(session, place, writer)
+
+
+def resume(session: Session, place: Workplace, run: Run) -> ExitCode:
+    """Go on with a run that was interrupted or waited. Raises UsageError (it ended, its snapshot changed), Busy."""
+    if run.state.ended:
+        raise UsageError(f"run {run.id} is {run.state.value}; there is nothing to resume")
+    home = Path(run.snapshot)
+    kept = home.parent / "tree.sha256"
+    if not kept.is_file() or kept.read_text(encoding="utf-8") != tree_digest(home):
+        raise UsageError(
+            f"the snapshot of run {run.id} is not what was planned",
+            detail=f"{home} changed since",
+            hint=f"`mcpops runs abandon {run.id}` and start again",
+        )
+    writer = RunWriter.take_over(place.record.store, place.record.clock, run.environment, run.id)
+    session.say(f"run {run.id}: resumed")
+    return _drive(session, place, writer)
+
+
+def finish(session: Session, place: Workplace, run_id: str, end: End) -> ExitCode:
+    """Say how a run ended: its story on stderr, its object on stdout."""
+    journal = place.record.journal
+    run = journal.run(run_id)
+    if session.json:
+        session.emit({**run_json(journal, run), **_cutover(run)}, "")
+    else:
+        session.emit(None, run_story(journal, run) if session.verbose else summary(run, end))
+    return end.exit_code
+
+
+def summary(run: Run, end: End) -> str:
+    """Return the end of a run in a few lines."""
+    lines = [f"{end.state.value}: run {run.id}" + (f": {end.reason}" if end.reason else "")]
+    cutover = _cutover(run).get("cutover")
+    if cutover:
+        lines.append(f"cutover: {json.dumps(cutover)}")
+    return "\n".join([*lines, f"next: {what_now(run) or f'`mcpops runs show {run.id}`'}"])
+
+
+def parse_parameters(pairs: Sequence[str]) -> dict[str, str]:
+    """Return -x KEY=VALUE pairs as a dictionary. Raises UsageError."""
+    parameters: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise UsageError(f"-x {pair!r} is not KEY=VALUE", hint="KEY is a variable name of the runbook")
+        parameters[key] = value
+    return parameters
+
+
+def _drive(session: Session, place: Workplace, writer: RunWriter) -> ExitCode:
+    end = place.driver(writer, listener(session)).drive()
+    return finish(session, place, writer.run_id, end)
+
+
+def _until(steps: Sequence[Step], name: str | None) -> tuple[Step, ...]:
+    if name is None:
+        return tuple(steps)
+    names = [step.name for step in steps]
+    if name not in names:
+        raise UsageError(f"no step {name!r} in the runbook", hint=f"steps: {', '.join(names)}")
+    return tuple(steps[: names.index(name) + 1])
+
+
+def _marks(step: Step) -> str:
+    return "".join(f"  [{word}]" for word, on in (("undo", step.undo), ("commits", step.commits)) if on)
+
+
+def _cutover(run: Run) -> dict[str, Any]:
+    """Return what was observed of the switch, for `deploy --json`."""
+    for record in run.steps:
+        if "cutover" in record.outputs:
+            return {"cutover": record.outputs["cutover"]}
+    return {}

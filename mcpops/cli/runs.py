@@ -1,0 +1,163 @@
+"""`mcpops runs`: the record."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from mcpops.cli.common import Session, common_options
+
+if TYPE_CHECKING:
+    from mcpops.journal.queries import Journal
+    from mcpops.model.run import Run
+
+WATCH_PERIOD_S = 0.3
+
+
+@click.group()
+def runs() -> None:
+    """List, show, watch, resume, abandon and export runs."""
+
+
+@runs.command("list")
+@click.option("--limit", default=20, show_default=True, help="How many, the newest first.")
+@common_options
+@click.pass_obj
+def list_(session: Session, limit: int) -> int:
+    """List runs, the newest first."""
+    from mcpops.cli import wire  # noqa: PLC0415
+    from mcpops.core.clock import to_text  # noqa: PLC0415
+
+    found = wire.open_record(session).journal.runs(session.environment, limit)
+    rows = [
+        {
+            "id": run.id,
+            "environment": run.environment,
+            "runbook": run.runbook,
+            "state": run.state.value,
+            "exit_code": run.exit_code,
+            "requested_by": run.requested_by,
+            "started_at": to_text(run.started_at),
+            "reason": run.reason,
+        }
+        for run in found
+    ]
+    lines = [
+        f"{row['id']}  {row['environment']:<10} {row['runbook']:<10} {row['state']:<11} {row['reason']}".rstrip()
+        for row in rows
+    ]
+    session.emit({"runs": rows}, "\n".join(lines) or "no runs yet")
+    return 0
+
+
+@runs.command()
+@click.argument("run_id")
+@common_options
+@click.pass_obj
+def show(session: Session, run_id: str) -> int:
+    """Show a run: steps, hosts, what failed first, how long, what to do now."""
+    from mcpops.cli import wire  # noqa: PLC0415
+    from mcpops.cli.show import run_json, run_story  # noqa: PLC0415
+
+    journal = wire.open_record(session).journal
+    run = journal.run(run_id)
+    verbose = bool(session.verbose)
+    session.emit(run_json(journal, run), "" if session.json else run_story(journal, run, verbose=verbose))
+    return 0
+
+
+@runs.command()
+@click.argument("run_id")
+@common_options
+@click.pass_obj
+def watch(session: Session, run_id: str) -> int:
+    """Follow a run until it ends; with --json one object a line."""
+    from mcpops.cli import wire  # noqa: PLC0415
+
+    journal = wire.open_record(session).journal
+    seen: dict[int, str] = {}
+    deadline_s = time.monotonic() + (session.timeout_s or 86_400)
+    while True:
+        run = journal.run(run_id)
+        _tell_changes(session, run, seen)
+        if run.state.value != "running" or time.monotonic() > deadline_s:
+            _tell_end(session, journal, run)
+            return run.exit_code if run.exit_code is not None else 3
+        time.sleep(WATCH_PERIOD_S)
+
+
+def _tell_changes(session: Session, run: Run, seen: dict[int, str]) -> None:
+    from mcpops.cli.show import MARKS, step_json  # noqa: PLC0415
+
+    for record in run.steps:
+        now = f"{record.state.value}:{len(record.attempts)}"
+        if seen.get(record.seq) == now or not record.attempts:
+            continue
+        seen[record.seq] = now
+        row = step_json(record)
+        if session.json:
+            click.echo(json.dumps(row, ensure_ascii=False))
+        else:
+            said = f": {row['reason']}" if row["reason"] else ""
+            click.echo(f"{MARKS[record.state]} {record.seq:2} {record.step.name} ({row['duration_s']:.1f} s){said}")
+
+
+def _tell_end(session: Session, journal: Journal, run: Run) -> None:
+    from mcpops.cli.show import run_json, what_now  # noqa: PLC0415
+
+    if session.json:
+        click.echo(json.dumps(run_json(journal, run), ensure_ascii=False))
+    else:
+        click.echo(f"{run.state.value}{f': {run.reason}' if run.reason else ''}  {what_now(run)}".rstrip())
+
+
+@runs.command()
+@click.argument("run_id")
+@common_options
+@click.pass_obj
+def resume(session: Session, run_id: str) -> int:
+    """Go on with a run that was interrupted, or that waited and is approved."""
+    from mcpops.cli import launch, wire  # noqa: PLC0415
+
+    found = wire.open_record(session).journal.run(run_id)
+    session.environment = found.environment
+    return launch.resume(session, wire.open_workplace(session), found)
+
+
+@runs.command()
+@click.argument("run_id")
+@click.option("--reason", default="no reason given", help="Why; it stands in the record.")
+@common_options
+@click.pass_obj
+def abandon(session: Session, run_id: str, reason: str) -> int:
+    """Give a run up, and free its environment; it says what it leaves behind."""
+    from mcpops.cli import wire  # noqa: PLC0415
+    from mcpops.core.errors import Refused  # noqa: PLC0415
+    from mcpops.engine.gates import whoami  # noqa: PLC0415
+    from mcpops.journal.abandon import abandon as give_up  # noqa: PLC0415
+
+    record = wire.open_record(session)
+    run = record.journal.run(run_id)
+    if not session.yes and not (session.live and click.confirm(f"give up {run.runbook} in {run.environment}?")):
+        raise Refused(f"run {run.id} was not given up", hint="say --yes to give it up")
+    give_up(record.store, record.clock, run, by=whoami(), reason=reason)
+    session.emit({"id": run.id, "state": "abandoned"}, f"abandoned {run.id}; `mcpops status` shows what is in force")
+    return 0
+
+
+@runs.command()
+@click.argument("run_id")
+@common_options
+@click.pass_obj
+def export(session: Session, run_id: str) -> int:
+    """Print the whole record of a run as one JSON object."""
+    session.json = True
+    from mcpops.cli import wire  # noqa: PLC0415
+    from mcpops.cli.show import run_json  # noqa: PLC0415
+
+    journal = wire.open_record(session).journal
+    session.emit(run_json(journal, journal.run(run_id)), "")
+    return 0

@@ -1,0 +1,75 @@
+"""Wiring: the one place where the rooms of mcpops are put together for the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mcpops.ansible.inventory import Inventory, load_inventory, targets
+from mcpops.cli.common import Session
+from mcpops.cli.project import Environment, find_environment, find_project, journal_path
+from mcpops.core.clock import Clock, SystemClock
+from mcpops.deploy.actions import direct_executors
+from mcpops.engine.drive import Driver, Executors, Listener
+from mcpops.engine.gates import GateInputs, gate_executors
+from mcpops.engine.plays import play_executor, probe_executor
+from mcpops.journal.queries import Journal
+from mcpops.journal.store import Store
+from mcpops.journal.writes import RunWriter
+from mcpops.remote.targets import save_targets
+from mcpops.runbook.derive import probe_play, undo_play
+from mcpops.runbook.search import SearchPath
+
+FRONTS = "fronts"  # the inventory group of the hosts that a deploy acts on
+
+
+@dataclass(frozen=True)
+class Record:
+    """The journal of a project, opened."""
+
+    store: Store
+    journal: Journal
+    clock: Clock
+
+
+def open_record(session: Session) -> Record:
+    """Open the journal of the session's project."""
+    store = Store(journal_path(find_project(session)))
+    return Record(store, Journal(store), SystemClock())
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What a run of an environment needs: where things are, and what the inventory says."""
+
+    environment: Environment
+    record: Record
+    search: SearchPath
+    inventory: Inventory
+
+    def settings(self) -> dict[str, Any]:
+        """Return the variables of the first front: what the environment asks of every deploy."""
+        hosts = self.inventory.groups.get(FRONTS, ())
+        return dict(self.inventory.hosts[hosts[0]]) if hosts else {}
+
+    def driver(self, writer: RunWriter, listener: Listener) -> Driver:
+        """Return the driver of a run, with the tables of how its steps are done."""
+        inputs = GateInputs(self.settings(), self.record.journal, self.record.clock)
+        executors = Executors(
+            play=play_executor(lambda step: step.body),
+            probe=probe_executor(probe_play),
+            direct=direct_executors(lambda: targets(self.inventory, FRONTS)),
+            gates=gate_executors(inputs),
+            undo_play=undo_play,
+        )
+        return Driver(self.record.journal, writer, executors, listener)
+
+
+def open_workplace(session: Session) -> Workplace:
+    """Find project and environment, read the inventory, and keep the targets for a rollback without Ansible."""
+    environment = find_environment(session)
+    record = open_record(session)
+    inventory = load_inventory(environment.inventory, environment.project)
+    if inventory.groups.get(FRONTS):
+        save_targets(environment.state / "targets.json", targets(inventory, FRONTS), inventory.digest)
+    return Workplace(environment, record, SearchPath.of(environment.project), inventory)
