@@ -1,0 +1,143 @@
+"""What the fronts say of themselves: hostside's `status`, read once into values that the planner takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SLOTS = ("blue", "green")
+STEADY, BAKE = "steady", "bake"
+
+
+def other(slot: str) -> str:
+    """Return the other one of the two slots."""
+    return SLOTS[1 - SLOTS.index(slot)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotState:
+    """One slot on one front: what is staged there, and whether it runs and answers."""
+
+    release: str | None = None
+    digest: str | None = None
+    running: bool = False
+    healthy: bool | None = None  # None: only the proxy knows, and it is down
+    open: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownRelease:
+    """A release that a front can stage again by itself; `verified_at` is RFC 3339 text or None."""
+
+    name: str
+    digest: str = ""
+    verified_at: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastActivation:
+    """One activation on a front."""
+
+    generation: int
+    slot: str | None
+    release: str | None
+    at: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontState:
+    """One front. `active` is None when no slot is; `in_sync`: the proxy's memory and its disk agree.
+
+    `history` has the newest activation first. `front` says where the front is reached: `url`, `server_name`, `ca_pem`.
+    """
+
+    host: str
+    active: str | None
+    generation: int
+    phase: str = STEADY
+    proxy_up: bool = True
+    in_sync: bool = True
+    fence: int = 0
+    slots: Mapping[str, SlotState]
+    releases: tuple[KnownRelease, ...] = ()
+    history: tuple[PastActivation, ...] = ()
+    front: Mapping[str, Any]
+
+    @property
+    def release(self) -> str | None:
+        """The release that the active slot holds."""
+        return self.slots[self.active].release if self.active else None
+
+    def holder(self, release: str) -> str | None:
+        """Return the slot that holds a release, the active one first."""
+        order = [slot for slot in (self.active, *SLOTS) if slot]
+        return next((slot for slot in order if self.slots[slot].release == release), None)
+
+
+def read_front(host: str, status: Mapping[str, Any]) -> FrontState:
+    """Return a front from hostside's status; raises ValueError for one that says less than it must."""
+    try:
+        return FrontState(
+            host=host,
+            active=_slot(status["active"]),
+            generation=int(status["generation"]),
+            phase=str(status.get("phase") or STEADY),
+            proxy_up=_truth(status.get("proxy")),
+            in_sync=bool(status.get("in_sync")),
+            fence=_fence(status.get("fence")),
+            slots={slot: _slot_state(status["slots"].get(slot) or {}) for slot in SLOTS},
+            releases=tuple(
+                KnownRelease(name=row["name"], digest=row.get("digest") or "", verified_at=row.get("verified_at"))
+                for row in status.get("releases") or []
+            ),
+            history=tuple(_past(line) for line in status.get("activations") or []),
+            front=status.get("front") or {},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        msg = f"{host}: the status lacks something or has it wrong: {error!r}"
+        raise ValueError(msg) from error
+
+
+def _slot(value: Any) -> str | None:  # noqa: ANN401 - JSON
+    if isinstance(value, Mapping):
+        value = value.get("slot")
+    if value in (None, "none"):
+        return None
+    if value not in SLOTS:
+        msg = f"no slot: {value!r}"
+        raise ValueError(msg)
+    return str(value)
+
+
+def _truth(value: Any) -> bool:  # noqa: ANN401 - JSON
+    return bool(value.get("up")) if isinstance(value, Mapping) else bool(value)
+
+
+def _fence(value: Any) -> int:  # noqa: ANN401 - JSON
+    return int((value.get("fence") if isinstance(value, Mapping) else value) or 0)
+
+
+def _slot_state(row: Mapping[str, Any]) -> SlotState:
+    release = row.get("release")
+    name = release.get("name") if isinstance(release, Mapping) else release
+    digest = release.get("digest") if isinstance(release, Mapping) else row.get("digest")
+    return SlotState(
+        release=name,
+        digest=digest,
+        running=bool(row.get("running")),
+        healthy=row.get("healthy"),
+        open=row.get("state") != "closed",
+    )
+
+
+def _past(line: Mapping[str, Any]) -> PastActivation:
+    release = line.get("release")
+    return PastActivation(
+        generation=int(line["generation"]),
+        slot=_slot(line.get("to")),
+        release=release.get("name") if isinstance(release, Mapping) else release,
+        at=str(line.get("at") or ""),
+        reason=str(line.get("reason") or ""),
+    )

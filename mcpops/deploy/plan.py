@@ -1,0 +1,304 @@
+"""What to do with the fronts: decided purely, from what they say of themselves.
+
+A plan carries the same new generation for every front and what it expects to find on each, so that a front on which
+something happened meanwhile refuses instead of being overrun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+
+from mcpops.core.errors import ExitCode, McpopsError, Refused, Unknown, UsageError
+from mcpops.core.ids import new_fence
+from mcpops.deploy.fleet_state import STEADY, FrontState, PastActivation, other
+
+# Who takes a release back says so in the front's history, in the first word of the reason.
+TAKEN_BACK = ("rollback", "undo", "guard")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """What happens on one front: `slot` becomes active as the plan's generation if `expect` is in force until then."""
+
+    host: str
+    slot: str
+    expect: int
+    from_slot: str | None
+    from_release: str | None
+    needs_stage: bool = False
+    needs_start: bool = False
+    needs_open: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activation:
+    """New requests go to `release` on every front. `already`: they do, and nothing needs doing."""
+
+    release: str
+    generation: int
+    moves: tuple[Move, ...]
+    already: bool = False
+    reasons: tuple[str, ...] = ()
+
+    def only(self, hosts: Sequence[str]) -> Activation:
+        """Return the same activation on some of the fronts."""
+        return Activation(
+            release=self.release,
+            generation=self.generation,
+            moves=tuple(move for move in self.moves if move.host in hosts),
+            already=self.already,
+            reasons=self.reasons,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollbackPlan:
+    """Where a rollback goes, on which fronts, with which right; `left_out` says why a front takes no part."""
+
+    activation: Activation
+    fence: int
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def release(self) -> str:
+        """The release that it goes back to."""
+        return self.activation.release
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why there is no plan: nothing was changed, and nothing will be."""
+
+    code: ExitCode
+    message: str
+    detail: str = ""
+    hint: str = ""
+
+    def error(self) -> McpopsError:
+        """Return the error to raise."""
+        kinds: dict[ExitCode, type[McpopsError]] = {ExitCode.USAGE: UsageError, ExitCode.UNKNOWN: Unknown}
+        return kinds.get(self.code, Refused)(self.message, detail=self.detail, hint=self.hint)
+
+
+def plan_cutover(fronts: Sequence[FrontState], slot: str, release: str | None = None) -> Activation | Refusal:
+    """Plan that every front sends new requests to `slot`; `release` is what must be staged there, where it is known.
+
+    Refused unless each front has the same release in the slot, running, and a proxy that would take the switch.
+    """
+    if not fronts:
+        return Refusal(code=ExitCode.UNKNOWN, message="no front answered", hint="see the reasons a host above")
+    staged = {front.slots[slot].release for front in fronts}
+    wanted = release or next(iter(staged))
+    for front in fronts:
+        problem = _cannot_serve(front, slot, wanted)
+        if problem:
+            return Refusal(
+                code=ExitCode.REFUSED,
+                message=f"{front.host}: {problem}",
+                detail="nothing was switched on any front",
+                hint="stage the release again, or see `hostside status` there",
+            )
+    assert wanted is not None  # noqa: S101 - an empty slot was refused above
+    if all(front.active == slot and front.in_sync for front in fronts) and len({f.generation for f in fronts}) == 1:
+        return _already(fronts, wanted, {front.host: slot for front in fronts})
+    return Activation(
+        release=wanted,
+        generation=_next(fronts),
+        moves=tuple(_move(front, slot) for front in fronts),
+        reasons=(f"{slot} holds {wanted} on all {len(fronts)} fronts",),
+    )
+
+
+def plan_undo(fronts: Sequence[FrontState], slot: str) -> Activation | Refusal:
+    """Plan that no front sends new requests to `slot`: each goes back to its other slot.
+
+    Where the other slot holds nothing, there is nothing to go back to: refused.
+    """
+    if not fronts:
+        return Refusal(code=ExitCode.UNKNOWN, message="no front answered")
+    back = other(slot)
+    empty = [front.host for front in fronts if front.slots[back].release is None and front.active == slot]
+    if empty:
+        return Refusal(
+            code=ExitCode.REFUSED,
+            message=f"nothing to go back to: slot {back} is empty on {', '.join(empty)}",
+            hint="deploy a release that works; the first one has no predecessor",
+        )
+    release = next((front.slots[back].release for front in fronts if front.slots[back].release), None) or "none"
+    if all(front.active != slot and front.phase == STEADY and front.in_sync for front in fronts):
+        return _already(fronts, release, {front.host: front.active or back for front in fronts})
+    moves = tuple(_move(front, back) for front in fronts if front.slots[back].release)
+    return Activation(release=release, generation=_next(fronts), moves=moves, reasons=(f"back to {back}",))
+
+
+def plan_rollback(
+    fronts: Sequence[FrontState], *, now: datetime, to: str | None = None, unreachable: Mapping[str, str] | None = None
+) -> RollbackPlan | Refusal:
+    """Plan that every front that answered serves a release which was verified before: `to`, or the one before this.
+
+    Refused (9) when no release is verified, usage (2) when `to` is unknown, unknown (3) when no front answered. A
+    front that cannot get the release is left out, with the reason.
+    """
+    if not fronts:
+        return Refusal(code=ExitCode.UNKNOWN, message="no front answered", detail=_lines(unreachable or {}))
+    target = _named(fronts, to) if to else _target(fronts)
+    if isinstance(target, Refusal):
+        return target
+    release, reason = target
+    left_out = dict(unreachable or {})
+    moves: list[Move] = []
+    for front in fronts:
+        slot = front.holder(release)
+        if slot is None and release not in {known.name for known in front.releases}:
+            left_out[front.host] = f"{release} was never staged there"
+        else:
+            moves.append(_move(front, slot or _idle(front), stage=slot is None))
+    taking_part = [front for front in fronts if front.host not in left_out]
+    if not taking_part:
+        return Refusal(code=ExitCode.REFUSED, message=f"no front can serve {release}", detail=_lines(left_out))
+    activation = Activation(
+        release=release,
+        generation=_next(fronts),
+        moves=tuple(moves),
+        already=all(_serves(front, release) for front in taking_part),
+        reasons=(reason,),
+    )
+    return RollbackPlan(activation=activation, fence=_fence(fronts, now), left_out=left_out)
+
+
+def plan_sync(
+    fronts: Sequence[FrontState], *, now: datetime, unreachable: Mapping[str, str] | None = None
+) -> RollbackPlan | Refusal:
+    """Plan that the fronts which were away catch up with the one on which something was activated last."""
+    if not fronts:
+        return Refusal(code=ExitCode.UNKNOWN, message="no front answered", detail=_lines(unreachable or {}))
+    newest = max(fronts, key=lambda front: front.generation)
+    if newest.release is None:
+        return Refusal(code=ExitCode.REFUSED, message="no front serves a release", hint="mcpops deploy RELEASE")
+    return plan_rollback(fronts, now=now, to=newest.release, unreachable=unreachable)
+
+
+def _named(fronts: Sequence[FrontState], name: str) -> tuple[str, str] | Refusal:
+    verified = _verified(fronts)
+    known = {release.name for front in fronts for release in front.releases} | {front.release for front in fronts}
+    if name in verified or name in {front.release for front in fronts}:
+        return name, f"{name} was asked for"
+    if name in known:
+        return Refusal(
+            code=ExitCode.REFUSED,
+            message=f"{name} was never verified on these fronts",
+            detail=f"verified: {', '.join(verified) or 'none'}",
+            hint=f"deploy it: mcpops deploy {name}",
+        )
+    return Refusal(
+        code=ExitCode.USAGE,
+        message=f"no release {name} on these fronts",
+        detail=f"known: {', '.join(sorted(filter(None, known))) or 'none'}",
+        hint="name one of the known ones with --to",
+    )
+
+
+def _target(fronts: Sequence[FrontState]) -> tuple[str, str] | Refusal:
+    """Return the release to go back to and why, or why there is none."""
+    verified = _verified(fronts)
+    newest = max(fronts, key=lambda front: front.generation)
+    leaving, mixed = newest.release, len({front.release for front in fronts}) > 1
+    if leaving in verified and newest.phase == STEADY:
+        last = newest.history[0] if newest.history else None
+        if mixed:
+            return leaving, f"the fronts disagree, and {leaving} was activated last ({newest.host})"
+        if last and last.release == leaving and last.reason.startswith(TAKEN_BACK):
+            return leaving, f"a release was taken back already ({last.reason}); to go further back name one with --to"
+    before = _before(newest.history, leaving, verified)
+    if before:
+        return before, f"the last verified release before {leaving or 'nothing'}"
+    return Refusal(
+        code=ExitCode.REFUSED,
+        message=f"no verified release before {leaving}" if leaving else "no verified release",
+        detail=f"verified: {', '.join(verified) or 'none'}",
+        hint="a release is verified once a deploy of it went through; deploy one that works",
+    )
+
+
+def _before(history: Sequence[PastActivation], leaving: str | None, verified: Sequence[str]) -> str | None:
+    """Return the last verified release that was active before `leaving`; what was taken back does not count.
+
+    The history of a front is short; behind it the order of the verifications decides.
+    """
+    taken_back: set[str | None] = set()
+    for now, then in pairwise(history):
+        if now.reason.startswith(TAKEN_BACK):
+            taken_back.add(then.release)
+        if then.release in verified and then.release != leaving and then.release not in taken_back:
+            return then.release
+    return next((name for name in verified if name != leaving and name not in taken_back), None)
+
+
+def _verified(fronts: Sequence[FrontState]) -> list[str]:
+    """Return the names of the verified releases, the last verified first."""
+    at: dict[str, str] = {}
+    for front in fronts:
+        for release in front.releases:
+            if release.verified_at:
+                at[release.name] = max(at.get(release.name, ""), release.verified_at)
+    return sorted(at, key=lambda name: at[name], reverse=True)
+
+
+def _cannot_serve(front: FrontState, slot: str, release: str | None) -> str:
+    state = front.slots[slot]
+    if state.release is None:
+        return f"slot {slot} is empty"
+    if state.release != release:
+        return f"slot {slot} holds {state.release}, not {release}"
+    if not front.proxy_up:
+        return "the proxy is down"
+    if not state.running:
+        return f"{state.release} does not run in slot {slot}"
+    return ""
+
+
+def _serves(front: FrontState, release: str) -> bool:
+    return front.release == release and front.proxy_up and front.in_sync and front.phase == STEADY
+
+
+def _move(front: FrontState, slot: str, *, stage: bool = False) -> Move:
+    state = front.slots[slot]
+    return Move(
+        host=front.host,
+        slot=slot,
+        expect=front.generation,
+        from_slot=front.active,
+        from_release=front.release,
+        needs_stage=stage,
+        needs_start=not stage and not state.running,
+        needs_open=not state.open,
+    )
+
+
+def _already(fronts: Sequence[FrontState], release: str, slots: Mapping[str, str]) -> Activation:
+    return Activation(
+        release=release,
+        generation=max(front.generation for front in fronts),
+        moves=tuple(_move(front, slots[front.host]) for front in fronts),
+        already=True,
+        reasons=("it is already so on every front",),
+    )
+
+
+def _idle(front: FrontState) -> str:
+    return other(front.active) if front.active else "blue"
+
+
+def _next(fronts: Sequence[FrontState]) -> int:
+    return max(front.generation for front in fronts) + 1
+
+
+def _fence(fronts: Sequence[FrontState], now: datetime) -> int:
+    return new_fence(now, max(front.fence for front in fronts))
+
+
+def _lines(reasons: Mapping[str, str]) -> str:
+    return "\n".join(f"{host}: {why}" for host, why in reasons.items())

@@ -1,0 +1,105 @@
+"""Fleet: the open channels to all hosts of a step, and the hosts that could not be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from types import TracebackType
+from typing import TypeVar
+
+from mcpops.core.errors import McpopsError
+from mcpops.model.target import Target
+from mcpops.remote.channel import Answer, Channel, Unreachable
+from mcpops.remote.transport import TRANSPORTS, Transport
+
+_T = TypeVar("_T")
+MOST_THREADS = 32
+
+
+class Fleet:
+    """Channels by host name, in the order of the targets; `errors` says why the others have none."""
+
+    def __init__(
+        self, channels: Mapping[str, Channel], greetings: Mapping[str, Answer], errors: Mapping[str, McpopsError]
+    ) -> None:
+        self.channels = dict(channels)
+        self.greetings = dict(greetings)
+        self.errors = dict(errors)
+
+    @classmethod
+    def open(
+        cls, targets: Sequence[Target], timeout_s: float, transports: Mapping[str, Transport] = TRANSPORTS
+    ) -> Fleet:
+        """Open a channel to each target, all at once, and ask each for its status: an answer proves the channel.
+
+        `greetings` keeps these first answers. A host without one within `timeout_s` stands in `errors`.
+        """
+        channels: dict[str, Channel] = {}
+        errors: dict[str, McpopsError] = {}
+        for target in targets:
+            try:
+                channels[target.name] = transports[target.connection].open(target, timeout_s)
+            except Unreachable as error:
+                errors[target.name] = error
+        fleet = cls(channels, {}, errors)
+        try:
+            said = fleet.call_all(dict.fromkeys(channels, ("status",)), timeout_s)
+        except BaseException:
+            fleet.close()
+            raise
+        for host, answer in said.items():
+            if isinstance(answer, Answer):
+                fleet.greetings[host] = answer
+            else:
+                fleet.drop(host, answer)
+        return fleet
+
+    def call(self, host: str, argv: Sequence[str], deadline_s: float) -> Answer:
+        """Do one command on one host; raises Unreachable, also for a host without a channel."""
+        channel = self.channels.get(host)
+        if channel is None:
+            why = self.errors.get(host)
+            raise Unreachable(host, why.message if why else f"{host}: no channel", detail=why.detail if why else "")
+        return channel.call(argv, deadline_s)
+
+    def call_all(self, argv: Mapping[str, Sequence[str]], deadline_s: float) -> dict[str, Answer | Unreachable]:
+        """Do one command on each host that `argv` names, all at once; an unreachable host is a value, not an error."""
+
+        def one(host: str) -> Answer | Unreachable:
+            try:
+                return self.call(host, argv[host], deadline_s)
+            except Unreachable as error:
+                return error
+
+        return in_parallel(one, list(argv))
+
+    def drop(self, host: str, why: McpopsError) -> None:
+        """Close the channel of a host that did not answer, and keep the reason."""
+        self.errors[host] = why
+        channel = self.channels.pop(host, None)
+        if channel:
+            channel.close()
+
+    def close(self) -> None:
+        """End all channels."""
+        for channel in self.channels.values():
+            with suppress(OSError):
+                channel.close()
+        self.channels.clear()
+
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def in_parallel(do: Callable[[str], _T], hosts: Sequence[str]) -> dict[str, _T]:
+    """Return `do(host)` of each host, in their order."""
+    if len(hosts) <= 1:
+        return {host: do(host) for host in hosts}
+    with ThreadPoolExecutor(min(len(hosts), MOST_THREADS)) as pool:
+        return dict(zip(hosts, pool.map(do, hosts), strict=True))
