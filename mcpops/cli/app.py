@@ -20,7 +20,6 @@ from mcpops.core.errors import ExitCode, McpopsError
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "approve": ("mcpops.cli.approve", "approve", "Approve the plan of a run that waits."),
     "deploy": ("mcpops.cli.deploy", "deploy", "Deploy a release, blue-green."),
-    "doctor": ("mcpops.cli.doctor", "doctor", "Is everything here: tools, keys, reachability, disk."),
     "journal": ("mcpops.cli.journal", "journal", "The record's hash chain."),
     "lab": ("mcpops.cli.lab", "lab", "Real test hosts on this machine."),
     "reject": ("mcpops.cli.approve", "reject", "Reject the plan of a run that waits."),

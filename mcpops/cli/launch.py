@@ -77,7 +77,11 @@ def make_plan(
     for name, text in files:
         write_atomic(home / name, text)
     steps = _until(book.steps, until)
-    named = {**parameters, **{Path(name).stem: str(home / name) for name, _ in files}}
+    named = {
+        **parameters,
+        **{Path(name).stem: str(home / name) for name, _ in files},
+        "project": str(place.environment.project),
+    }
     plan_digest = digest(
         {
             "tree": tree,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mcpops.ansible.inventory import Inventory, load_inventory, targets
+from mcpops.ansible.inventory import Inventory, load_inventory, targets, tree_digest
 from mcpops.cli.common import Session
+from mcpops.cli.direct import direct_executors
 from mcpops.cli.project import Environment, find_environment, find_project, journal_path
 from mcpops.core.clock import Clock, SystemClock
-from mcpops.deploy.actions import direct_executors
 from mcpops.engine.drive import Driver, Executors, Listener
-from mcpops.engine.gates import GateInputs, gate_executors
+from mcpops.engine.gates import SETTINGS, GateInputs, gate_executors
 from mcpops.engine.plays import play_executor, probe_executor
 from mcpops.journal.queries import Journal
 from mcpops.journal.store import Store
@@ -50,7 +50,7 @@ class Workplace:
     def settings(self) -> dict[str, Any]:
         """Return the variables of the first front: what the environment asks of every deploy."""
         hosts = self.inventory.groups.get(FRONTS, ())
-        return dict(self.inventory.hosts[hosts[0]]) if hosts else {}
+        return dict(self.inventory.variables[hosts[0]]) if hosts else {}
 
     def driver(self, writer: RunWriter, listener: Listener) -> Driver:
         """Return the driver of a run, with the tables of how its steps are done."""
@@ -69,7 +69,8 @@ def open_workplace(session: Session) -> Workplace:
     """Find project and environment, read the inventory, and keep the targets for a rollback without Ansible."""
     environment = find_environment(session)
     record = open_record(session)
-    inventory = load_inventory(environment.inventory, environment.project)
+    inventory = load_inventory(environment.inventory, environment.project, SETTINGS)
     if inventory.groups.get(FRONTS):
-        save_targets(environment.state / "targets.json", targets(inventory, FRONTS), inventory.digest)
+        digest = tree_digest(environment.inventory)
+        save_targets(environment.state / "targets.json", targets(inventory, FRONTS), digest)
     return Workplace(environment, record, SearchPath.of(environment.project), inventory)

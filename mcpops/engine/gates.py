@@ -27,6 +27,9 @@ class GateInputs:
     clock: Clock
 
 
+# The variables of an inventory by which an environment says what it asks for.
+SETTINGS = ("deploy_approval", "deploy_freeze_windows", "deploy_backup_max_age_s")
+
 Judge = Callable[[StepContext, GateInputs], AttemptReport]
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from mcpops.core.clock import from_text
 from mcpops.core.errors import UsageError
@@ -64,6 +64,15 @@ class Journal:
         with self.store.read() as connection:
             wrong = chain.verify(connection) or _results_differ(connection, run_id)
             return chain.head(connection, run_id), wrong
+
+    def verify(self) -> tuple[int, str | None]:
+        """Verify the whole record: how many rows, and what is wrong with the first bad one or None."""
+        with self.store.read() as connection:
+            rows = connection.execute(select(func.count()).select_from(tables.record)).scalar_one()
+            wrong = chain.verify(connection)
+            for run_id in connection.execute(select(tables.run.c.id)).scalars().all():
+                wrong = wrong or _results_differ(connection, run_id)
+        return rows, wrong
 
 
 def _results_differ(connection: Connection, run_id: str) -> str | None:

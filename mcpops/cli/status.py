@@ -1,0 +1,125 @@
+"""`mcpops status`: what serves, who acts, what is overdue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mcpops.cli.common import Session, common_options
+
+if TYPE_CHECKING:
+    from mcpops.cli.project import Environment
+    from mcpops.remote.fleet import Fleet
+
+
+@click.command(epilog="Exit status: 0 ok, 2 usage, 3 a front did not answer or the fronts disagree.")
+@common_options
+@click.pass_obj
+def status(session: Session) -> int:
+    """Show what serves, who holds the lease, the last runs, and what is overdue."""
+    from mcpops.cli.project import find_environment  # noqa: PLC0415
+    from mcpops.cli.targets import fronts_of  # noqa: PLC0415
+    from mcpops.remote.fleet import Fleet  # noqa: PLC0415
+
+    environment = find_environment(session)
+    with Fleet.open(fronts_of(environment), session.timeout_s or 10.0) as fleet:
+        data = {**_fronts(fleet), **_journal(environment)}
+    data = {"environment": environment.name, **data}
+    session.emit(data, _text(data))
+    return 0 if data["agreed"] else 3
+
+
+def _fronts(fleet: Fleet) -> dict[str, Any]:
+    """Return what the fronts say, and whether all of them say the same."""
+    said = {host: answer.output for host, answer in fleet.greetings.items()}
+    states = list(said.values())
+    active = {(state["active"], state.get("release")) for state in states}
+    first: dict[str, Any] = states[0] if states else {}
+    since = next((line["at"] for line in first.get("activations") or []), None)
+    return {
+        "active": {"slot": first.get("active"), "release": first.get("release"), "since": since},
+        "slots": {slot: _slot(states, slot) for slot in ("blue", "green")},
+        "fronts": {
+            **{host: {key: state.get(key) for key in _FRONT_KEYS} for host, state in said.items()},
+            **{host: {"unreachable": error.message} for host, error in fleet.errors.items()},
+        },
+        "agreed": bool(states) and not fleet.errors and len(active) == 1 and all(s.get("in_sync") for s in states),
+    }
+
+
+_FRONT_KEYS = ("active", "release", "generation", "phase", "proxy", "in_sync")
+
+
+def _slot(states: Sequence[dict[str, Any]], slot: str) -> dict[str, Any]:
+    rows = [state["slots"].get(slot) or {} for state in states]
+    releases = {row.get("release") for row in rows}
+    return {
+        "release": releases.pop() if len(releases) == 1 else None,
+        "sessions": sum(row.get("sessions") or 0 for row in rows),
+        "streams": sum(row.get("streams") or 0 for row in rows),
+        "state": "running" if rows and all(row.get("running") for row in rows) else "stopped",
+    }
+
+
+def _journal(environment: Environment) -> dict[str, Any]:
+    """Return what the journal says; a project that has never run anything has none."""
+    from mcpops.cli.project import journal_path  # noqa: PLC0415
+
+    data: dict[str, Any] = {
+        "lease": None,
+        "runs": [],
+        "backups": [],
+        "certificates": [],
+        "schedules": [],
+        "overdue": [],
+    }
+    if not journal_path(environment.project).exists():
+        return data
+    from mcpops.core.clock import SystemClock, to_text  # noqa: PLC0415
+    from mcpops.journal.lease import is_dead  # noqa: PLC0415
+    from mcpops.journal.queries import Journal  # noqa: PLC0415
+    from mcpops.journal.store import Store  # noqa: PLC0415
+
+    journal = Journal(Store(journal_path(environment.project)))
+    lease = journal.lease(environment.name)
+    if lease:
+        data["lease"] = {
+            "run": lease.run_id,
+            "doing": lease.doing,
+            "holder": lease.holder.split(":")[0],
+            "since": to_text(lease.since),
+            "fence": lease.fence,
+            "interrupted": is_dead(lease, SystemClock()),
+        }
+    data["runs"] = [
+        {"id": run.id, "runbook": run.runbook, "state": run.state.value, "started_at": to_text(run.started_at)}
+        for run in journal.runs(environment.name, 5)
+    ]
+    return data
+
+
+def _text(data: dict[str, Any]) -> str:
+    active = data["active"]
+    lines = [f"{data['environment']}: {active['release'] or 'nothing'} on {active['slot']} since {active['since']}"]
+    if not data["agreed"]:
+        lines.append("  THE FRONTS DO NOT AGREE, or one does not answer: `mcpops rollback --sync` brings them together")
+    lines += [
+        f"  {slot:<6} {row['release'] or '-':<24} {row['state']:<8} "
+        f"{row['sessions']} sessions, {row['streams']} streams"
+        for slot, row in data["slots"].items()
+    ]
+    for host, row in data["fronts"].items():
+        said = row.get("unreachable") or f"{row['active']} generation {row['generation']}, {row['phase']}"
+        lines.append(f"  {host}: {said}")
+    lease = data["lease"]
+    if lease:
+        how = (
+            "interrupted: `mcpops runs resume " + lease["run"] + "`"
+            if lease["interrupted"]
+            else "since " + lease["since"]
+        )
+        lines.append(f"  lease: run {lease['run']} on {lease['holder']}, {how}")
+    lines += [f"  run {run['id']} {run['runbook']} {run['state']}" for run in data["runs"]]
+    return "\n".join(lines)
