@@ -33,7 +33,8 @@ class Fleet:
     ) -> Fleet:
         """Open a channel to each target, all at once, and ask each for its status: an answer proves the channel.
 
-        `greetings` keeps these first answers. A host without one within `timeout_s` stands in `errors`.
+        `greetings` keeps these first answers. A host without one within `timeout_s`, or that answers with an error
+        (no service there), stands in `errors`.
         """
         channels: dict[str, Channel] = {}
         errors: dict[str, McpopsError] = {}
@@ -49,10 +50,12 @@ class Fleet:
             fleet.close()
             raise
         for host, answer in said.items():
-            if isinstance(answer, Answer):
-                fleet.greetings[host] = answer
-            else:
+            if isinstance(answer, Unreachable):
                 fleet.drop(host, answer)
+            elif answer.exit:
+                fleet.drop(host, _no_status(host, answer))
+            else:
+                fleet.greetings[host] = answer
         return fleet
 
     def call(self, host: str, argv: Sequence[str], deadline_s: float) -> Answer:
@@ -95,6 +98,11 @@ class Fleet:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _no_status(host: str, answer: Answer) -> Unreachable:
+    said = {key: str(answer.error.get(key) or "") for key in ("message", "detail", "hint")}
+    return Unreachable(host, f"{host}: {said['message'] or answer.exit}", detail=said["detail"], hint=said["hint"])
 
 
 def in_parallel(do: Callable[[str], _T], hosts: Sequence[str]) -> dict[str, _T]:

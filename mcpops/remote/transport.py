@@ -7,6 +7,7 @@ known_hosts, ssh_config, agents and jump hosts exactly as the operator's own ssh
 
 from __future__ import annotations
 
+import getpass
 import shlex
 from collections.abc import Mapping
 from typing import Protocol
@@ -14,6 +15,7 @@ from typing import Protocol
 from mcpops.model.target import Target
 from mcpops.remote.channel import Channel, ProcessChannel
 
+DEFAULT_PORT = 22
 # Nothing may ask a question, nothing may outlive the channel, and an unknown host key is an error.
 SSH_OPTIONS = (
     "BatchMode=yes",
@@ -99,7 +101,12 @@ def ssh_argv(target: Target, connect_timeout_s: float) -> list[str]:
         argv += ["-o", f"UserKnownHostsFile={target.known_hosts_file}", "-o", "GlobalKnownHostsFile=none"]
     if target.private_key_file:
         argv += ["-o", "IdentitiesOnly=yes", "-i", target.private_key_file]
-    return [*argv, "-p", str(target.port), "-l", target.user, "--", target.address, shlex.join(serve_argv(target))]
+    # What is the default anyway is not said: an ssh_config may know better.
+    if target.port != DEFAULT_PORT:
+        argv += ["-p", str(target.port)]
+    if target.user != getpass.getuser():
+        argv += ["-l", target.user]
+    return [*argv, "--", target.address, shlex.join(serve_argv(target))]
 
 
 def explain(said: str) -> tuple[str, str]:
