@@ -15,13 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-import jinja2
-import yaml
-
 from demo.http1 import Endpoint
 from mcpops.hostside.bundle import build
 from tests.bench.stand import (
-    REPOSITORY,
     SERVER_NAME,
     Server,
     haproxy_program,
@@ -29,8 +25,8 @@ from tests.bench.stand import (
     nginx_program,
     wait_until_served,
 )
+from tests.integration.front_stand import render
 
-ROLE = REPOSITORY / "roles/front"
 SERVICE = "bench"
 SLOTS = ("blue", "green")
 
@@ -183,10 +179,7 @@ class FrontStack(Stack):
             "front_service": SERVICE, "front_state_dir": str(self.state), "front_port": self.port,
             "front_certificate": str(pem), "front_slots": slots, "front_health_path": "/healthz",
         }  # fmt: skip
-        environment = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-        defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
-        template = environment.from_string((ROLE / "templates/haproxy.cfg.j2").read_text())
-        (self.state / "haproxy.cfg").write_text(template.render({**defaults, **variables}))
+        (self.state / "haproxy.cfg").write_text(render(variables))
         (self.state / "active.map").write_text(f"{SERVICE} none\n{SERVICE}.generation 0\n{SERVICE}.phase steady\n")
         (self.state / "slots.map").write_text("blue open\ngreen open\n")
         (self.state / "preview.map").write_text("")

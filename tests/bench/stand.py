@@ -21,7 +21,7 @@ from demo.http1 import Connection, Endpoint, RequestFailed
 
 REPOSITORY = Path(__file__).parents[2]
 SERVER_NAME = "bench.local.test"
-SDK1 = "mcp==1.30.0"
+SDK1_LOCK = REPOSITORY / "requirements/mcp1.lock"
 
 
 def make_certificate(directory: Path, name: str = SERVER_NAME) -> tuple[Path, Path]:
@@ -137,11 +137,13 @@ def nginx_program() -> Path:
 def sdk1_python(directory: Path = REPOSITORY / ".venv-mcp1") -> Path:
     """The Python that has SDK 1.x; its environment is made when it is not there yet (two packages cannot share one)."""
     python = directory / "bin/python"
-    if not (directory / "ready").exists():
+    done = directory / ".installed"  # as in the Makefile
+    if not done.exists():
         uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
         if not uv:
-            raise SystemExit(f"no uv to make {directory} with: install uv, or make it yourself with {SDK1}")
+            raise SystemExit(f"no uv to make {directory} with: install uv, or run make")
         subprocess.run([uv, "venv", "--quiet", "--allow-existing", str(directory)], check=True, timeout=60)
-        subprocess.run([uv, "pip", "install", "--quiet", "-p", str(python), SDK1], check=True, timeout=300)
-        (directory / "ready").touch()
+        argv = [uv, "pip", "sync", "--quiet", "--require-hashes", "-p", str(python), str(SDK1_LOCK)]
+        subprocess.run(argv, check=True, timeout=300)
+        done.touch()
     return python
