@@ -108,18 +108,18 @@ async def mend(stack: FrontStack, scenario: str) -> None:
     raise AssertionError("the slots did not become healthy again within 20 s")
 
 
-async def run(scenarios: Iterable[str], repetitions: int, load: Load, port: int) -> list[Trial]:
-    """All trials; a stack of its own for each scenario."""
+async def run(scenarios: Iterable[str], repetitions: int, load: Load, port: int, guard_s: int = 5) -> list[Trial]:
+    """All trials; a stack of its own for each scenario. `guard_s` 0 leaves the front alone: the negative control."""
     trials: list[Trial] = []
     for scenario in scenarios:
         with tempfile.TemporaryDirectory(prefix="mb-") as directory:
-            async with FrontStack(Path(directory), port, guard_s=5) as stack:
+            async with FrontStack(Path(directory), port, guard_s) as stack:
                 traffic = Traffic(plan_of(stack, load))
                 traffic.start()
                 await asyncio.sleep(1.0)
                 for _ in range(repetitions):
                     trial = await try_once(stack, traffic, scenario)
-                    print(f"{trial}")
+                    print(trial)
                     trials.append(trial)
                     await mend(stack, scenario)
                 await traffic.stop()
@@ -165,6 +165,9 @@ def main() -> None:
     parser.add_argument("--scenarios", default=",".join(SCENARIOS))
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--rate-per-s", type=float, default=200.0)
+    parser.add_argument(
+        "--guard-s", type=int, default=5, help="0: without the bake phase and the guard, for comparison"
+    )
     parser.add_argument("--port", type=int, default=18410)
     options = parser.parse_args()
     scenarios = options.scenarios.split(",")
@@ -172,7 +175,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no such scenario: {', '.join(unknown)} (there are {', '.join(SCENARIOS)})")
     load = Load(rate_per_s=options.rate_per_s)
-    trials = asyncio.run(run(scenarios, options.repetitions, load, options.port))
+    trials = asyncio.run(run(scenarios, options.repetitions, load, options.port, options.guard_s))
     options.results.mkdir(parents=True, exist_ok=True)
     temporary = options.results / "faults.json.tmp"
     temporary.write_text(json.dumps([asdict(t) for t in trials], indent=1))
