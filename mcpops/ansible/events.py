@@ -5,8 +5,10 @@ An allow list: what is not named here never leaves the worker. `res` can hold an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from mcpops.core.redaction import Redactor
 
 # What a person reads of a result; the rest stays in the log of the host.
 MESSAGE_BYTES = 4096
@@ -25,6 +27,14 @@ _OUTCOMES = {
     "runner_on_unreachable": "unreachable",
     "runner_on_skipped": "skipped",
 }
+# What the callback keeps of a result, by name, and of each text, and how it marks what it left out.
+KEPT_TEXTS = frozenset(
+    {"msg", "stderr", "module_stderr", "stdout", "module_stdout", "censored", "diff_text", "_ansible_item_label"}
+)
+KEPT_VALUES = frozenset({"changed", "failed", "unreachable", "skipped", "rc", "attempts", "retries", "_ansible_no_log"})
+SOURCE_CHARACTERS = 65536
+CUT = " … "
+
 # Where modules say what went wrong, in the order of how much it tells.
 _SAYINGS = ("msg", "stderr", "module_stderr", "stdout", "module_stdout")
 
@@ -34,21 +44,20 @@ def shorten(text: str, limit: int = MESSAGE_BYTES) -> str:
     raw = text.encode("utf-8", "replace")
     if len(raw) <= limit:
         return text
-    mark = " … "
-    half = (limit - len(mark.encode())) // 2
-    return raw[:half].decode("utf-8", "ignore") + mark + raw[-half:].decode("utf-8", "ignore")
+    half = (limit - len(CUT.encode())) // 2
+    return raw[:half].decode("utf-8", "ignore") + CUT + raw[-half:].decode("utf-8", "ignore")
 
 
 class Reducer:
     """Turns the events of one play into the worker's messages, in order.
 
-    `clean` redacts a whole text; it runs before a text is cut, so that no half of a secret survives the cut.
+    Texts are redacted before they are shortened, so that no half of a secret survives the cut.
     Messages: `{"is": "result", "host", "task", "outcome", "message", "duration_ms", "ignored"}`,
     `{"is": "stats", "outputs", "hosts"}`, `{"is": "empty"}` when the play matched no host.
     """
 
-    def __init__(self, clean: Callable[[str], str]) -> None:
-        self._clean = clean
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
         self._items: dict[tuple[str, str], str] = {}
         self._said = ""
 
@@ -56,6 +65,14 @@ class Reducer:
     def said(self) -> str:
         """The last errors that Ansible printed outside of any task: a play that cannot be parsed, for instance."""
         return shorten(self._clean(self._said))
+
+    def _clean(self, text: str) -> str:
+        """Redact; where the callback cut, also drop as much as half a secret on each side could be."""
+        head, cut, tail = self._redactor(text).partition(CUT)
+        if not cut or len(text) < SOURCE_CHARACTERS:
+            return head + cut + tail
+        longest = self._redactor.longest
+        return head[: max(0, len(head) - longest)] + cut + tail[longest:]
 
     def reduce(self, event: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the message for an event, or None when it says nothing that we keep."""
@@ -99,7 +116,9 @@ class Reducer:
         res = data.get("res")
         if isinstance(res, Mapping):
             key = (str(data.get("host", "")), str(data.get("task_uuid", "")))
-            self._items.setdefault(key, _message("failed", res))
+            item = res.get("_ansible_item_label")
+            said = _message("failed", res)
+            self._items.setdefault(key, f"item {item}: {said}" if isinstance(item, str) else said)
 
     def _stats(self, data: Mapping[str, Any]) -> dict[str, Any]:
         outputs = data.get("artifact_data")
@@ -115,7 +134,7 @@ def _message(outcome: str, res: Mapping[str, Any]) -> str:
     """Return what the module said. Of a success only `msg`: the output of a command is not for the record."""
     if res.get("censored"):
         return str(res["censored"])
-    sayings = _SAYINGS if outcome in ("failed", "unreachable") else _SAYINGS[:1]
+    sayings = _SAYINGS if outcome in ("failed", "unreachable") else ("msg", "diff_text")
     texts = []
     for name in sayings:
         text = res.get(name)

@@ -33,6 +33,9 @@ _NAMES = (
 )
 # Connection plugins that end in an ssh of the same host, port, user and key.
 _SSH = frozenset({"ssh", "smart", "paramiko_ssh", "paramiko", "warm"})
+# The project's directory. In a run the inventory is a copy, so `inventory_dir` does not lead there; an inventory
+# that also serves plain ansible-playbook says `{{ mcpops_project | default(inventory_dir ~ '/../..') }}`.
+PROJECT_VARIABLE = "mcpops_project"
 _SYSTEM_PYTHON = "/usr/bin/python3"
 
 
@@ -67,14 +70,19 @@ class Inventory:
 def load_inventory(env_dir: Path, project: Path, names: Iterable[str] = ()) -> Inventory:
     """Read the inventory of an environment; `names` are further variables to resolve for every host.
 
-    `project` is where ansible.cfg and the playbooks are. Raises UsageError when Ansible cannot read a source, when
-    a template cannot be resolved, or when there is no host at all.
+    `project` is where ansible.cfg and the playbooks are; templates see it as `mcpops_project`. Raises UsageError
+    when Ansible cannot read a source, when a template cannot be resolved, or when there is no host at all.
     """
     if not env_dir.exists():
         raise UsageError(f"the inventory {env_dir} is not there", hint="mcpops init DIR writes one", where=str(env_dir))
     wanted = list(dict.fromkeys((*_NAMES, *names)))
-    playbook_dir = str(project.resolve() / "playbooks")
-    question = {"sources": [str(env_dir.resolve())], "names": wanted, "playbook_dir": playbook_dir}
+    home = project.resolve()
+    question = {
+        "sources": [str(env_dir.resolve())],
+        "names": wanted,
+        "playbook_dir": str(home / "playbooks"),
+        "extra": {PROJECT_VARIABLE: str(home)},
+    }
     answer = _ask(question, project, env_dir)
     if answer["errors"]:
         raise UsageError(

@@ -4,7 +4,7 @@
 Ansible's own classes in a process of their own, and resolves the named variables only: a secret that the inventory
 keeps in another variable is neither decrypted nor looked up.
 
-Standard input: `{"sources": [path], "names": [variable], "playbook_dir": path}`. Standard output:
+Standard input: `{"sources": [path], "names": [variable], "playbook_dir": path, "extra": {name: value}}`. Output:
 `{"groups": {name: [host]}, "variables": {host: {name: value}}, "errors": [text]}`.
 """
 
@@ -16,15 +16,19 @@ import sys
 from typing import Any
 
 
-def dump(sources: list[str], names: list[str], playbook_dir: str) -> dict[str, Any]:
+def dump(sources: list[str], names: list[str], playbook_dir: str, extra: dict[str, str]) -> dict[str, Any]:
     """Return groups, the named variables of each host, and what could not be read or resolved."""
+    from ansible import context  # noqa: PLC0415
     from ansible.errors import AnsibleError  # noqa: PLC0415 - half a second, and reads its settings at import
     from ansible.inventory.manager import InventoryManager  # noqa: PLC0415
+    from ansible.module_utils.common.collections import ImmutableDict  # noqa: PLC0415
     from ansible.parsing.dataloader import DataLoader  # noqa: PLC0415
     from ansible.plugins.loader import init_plugin_loader  # noqa: PLC0415
     from ansible.template import Templar  # noqa: PLC0415
     from ansible.vars.manager import VariableManager  # noqa: PLC0415
 
+    # How Ansible's own example of its Python API passes what would stand on a command line.
+    context.CLIARGS = ImmutableDict(extra_vars=(json.dumps(extra),))
     init_plugin_loader()
     loader = DataLoader()
     loader.set_basedir(playbook_dir)
@@ -55,7 +59,7 @@ def main() -> int:
     # Warnings and whatever a plugin prints must not mix with the answer.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    json.dump(dump(question["sources"], question["names"], question["playbook_dir"]), out, default=str)
+    json.dump(dump(**question), out, default=str)
     out.close()
     return 0
 

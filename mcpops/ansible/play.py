@@ -29,7 +29,6 @@ __all__ = ["PlayCall", "run_play"]
 _TICK_S = 0.1  # how long a cancel or a timeout may go unseen
 _STOP_S = 5.0  # the worker's time to end its tree after SIGTERM; measured 0.3 to 1.3 s
 _LINE_BYTES = 1 << 20  # no message of the worker is longer: 64 KiB of outputs, 4 KiB of text
-_EVENT_CHARACTERS = 65536
 
 
 class _Record:
@@ -128,7 +127,6 @@ def _hand_over(
         "limit": call.limit,
         "forks": call.forks,
         "root": str(root),
-        "event_characters": _EVENT_CHARACTERS,
     }
     if process.stdin is None:  # pragma: no cover - we asked for a pipe
         return

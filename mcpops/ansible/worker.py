@@ -89,7 +89,7 @@ class Worker:
         self._send(end)
 
     def _run_ansible(self, root: Path) -> dict[str, Any]:
-        os.environ.update(_ansible_environment(self._spec, root))
+        os.environ.update(_ansible_environment(root))
         from ansible_runner import interface  # noqa: PLC0415 - heavy, and only needed once the spec is good
 
         runner = interface.run(
@@ -137,7 +137,7 @@ def _arguments(spec: dict[str, Any], root: Path) -> list[str]:
     return arguments
 
 
-def _ansible_environment(spec: dict[str, Any], root: Path) -> dict[str, str]:
+def _ansible_environment(root: Path) -> dict[str, str]:
     """Return what must hold for every attempt, whatever the project's ansible.cfg says."""
     project = root / "project"
     plugins = project / "plugins"
@@ -151,8 +151,8 @@ def _ansible_environment(spec: dict[str, Any], root: Path) -> dict[str, str]:
         "ANSIBLE_HOST_KEY_CHECKING": "True",  # ansible-runner turns it off when nobody says anything
         "ANSIBLE_NOCOLOR": "True",
         "ANSIBLE_NOCOWS": "True",
-        # A result above this many characters is dropped by ansible-runner's callback before it is encoded.
-        "MAX_EVENT_RES": str(spec["event_characters"]),
+        # Before ansible-runner's own: see callback/awx_display.py.
+        "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callback"),
     }
 
 

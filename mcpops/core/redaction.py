@@ -18,7 +18,10 @@ SHORTEST_LINE = 16
 
 
 class Redactor:
-    """Replaces known values by `***`. Build it once for an attempt; calling it is one pass of one pattern."""
+    """Replaces known values by `***`. Build it once for an attempt; calling it is one pass of one pattern.
+
+    `longest` is the length of the longest spelling of any value, in characters.
+    """
 
     def __init__(self, values: Iterable[str]) -> None:
         forms: set[str] = set()
@@ -26,6 +29,7 @@ class Redactor:
             forms |= _forms(value)
         # Longest first: a value that is the start of another one must not leave the other's tail behind.
         ordered = sorted(forms, key=len, reverse=True)
+        self.longest = len(ordered[0]) if ordered else 0
         self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
     def __call__(self, text: str) -> str:
