@@ -1,6 +1,6 @@
 """The lab that mcpops is tested on: two fronts and a registry, real images in it, and the environment `lab`.
 
-`up` writes into the project, so that `-e lab` works like any environment:
+`up` writes into the project, so that `-e lab` (the lab's name) works like any environment:
 
     inventories/lab/hosts.yml     the hosts (group_vars beside it are in the repository)
     releases/lab/time-*.yml       releases of the two images, by digest
@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,15 +19,14 @@ import yaml
 
 from mcpops.core.files import write_atomic
 from mcpops.lab import registry as registries
-from mcpops.lab.authority import CertificateAuthority
 from mcpops.lab.host import Host
 from mcpops.lab.images import Images, images
 from mcpops.lab.lab import Files, Lab
 from mcpops.lab.registry import Registry
+from mcpops.tls.ca import CertificateAuthority
 
 FRONTS = ("front1", "front2")
 HOSTS = (*FRONTS, registries.HOST)
-ENVIRONMENT = "lab"
 SERVER_NAME = "time.lab.test"
 _WRITTEN = "# Written by `mcpops lab up`, removed by `mcpops lab down`; not for the repository.\n"
 
@@ -42,12 +42,12 @@ class Ecosystem:
     @property
     def inventory(self) -> Path:
         """The hosts file that `up` writes."""
-        return self.project / "inventories" / ENVIRONMENT / "hosts.yml"
+        return self.project / "inventories" / self.lab.name / "hosts.yml"
 
     @property
     def releases(self) -> Path:
         """The directory of the release files that `up` writes."""
-        return self.project / "releases" / ENVIRONMENT
+        return self.project / "releases" / self.lab.name
 
     @property
     def authority(self) -> CertificateAuthority:
@@ -80,7 +80,7 @@ class Ecosystem:
         return {
             **self.lab.status().to_json(),
             "inventory": str(self.inventory) if self.inventory.exists() else None,
-            "releases": sorted(path.stem for path in self.releases.glob("*.yml")),
+            "releases": sorted((path.stem for path in self.releases.glob("time-*.yml")), key=_by_version),
         }
 
     def _files(self, host: Host) -> Files:
@@ -129,3 +129,7 @@ class Ecosystem:
             }
             text = yaml.safe_dump(release, sort_keys=False)
             write_atomic(self.releases / f"time-{tag}.yml", _WRITTEN + text, mode=0o644)
+
+
+def _by_version(name: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", name)]

@@ -90,7 +90,7 @@ class Host:
         """Boot the host; it does not end with this process."""
         groups = cgroups.make(self.lab, self.name)
         command = [
-            "unshare", "--mount", "--propagation=private", str(DATA / "supervisor.sh"), *NSPAWN,
+            "setsid", "--fork", "unshare", "--mount", "--propagation=private", str(DATA / "supervisor.sh"), *NSPAWN,
             f"--directory={self.directory}/root",
             f"--machine={self.lab}-{self.name}",
             f"--hostname={self.name}",
@@ -105,8 +105,9 @@ class Host:
             "LAB_HOST": str(self.directory), "LAB_CGROUPS": " ".join(map(str, groups)),
         }  # fmt: skip
         with (self.directory / "console.log").open("ab") as log:
-            subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+            # setsid forks and is done: the host is no child of this process
+            subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, timeout=30, check=True
             )
 
     def ssh(

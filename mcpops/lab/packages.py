@@ -17,6 +17,7 @@ PROGRAMS = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "ip": "iproute2",
+    "setsid": "util-linux",
     "unshare": "util-linux",
     "setpriv": "util-linux",
     "dpkg-deb": "dpkg",

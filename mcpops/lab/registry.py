@@ -18,11 +18,11 @@ from pathlib import Path
 
 from mcpops.core.errors import Failed
 from mcpops.core.files import write_atomic
-from mcpops.lab.authority import CertificateAuthority
 from mcpops.lab.files import DATA
 from mcpops.lab.host import Host
 from mcpops.lab.images import Images
 from mcpops.lab.lab import Files
+from mcpops.tls.ca import CertificateAuthority
 
 HOST = "registry1"
 PORT = 5000
@@ -66,7 +66,7 @@ class Registry:
 
     def client_files(self) -> Files:
         """Return what a host needs to pull: the login of root, and whom to trust."""
-        certificate = (self.authority.certificate.read_text(), 0o644)
+        certificate = (self.authority.cafile.read_text(), 0o644)
         return {
             "/root/.docker/config.json": (self.login(), 0o600),
             f"/etc/docker/certs.d/{NAME}/ca.crt": certificate,
@@ -77,7 +77,7 @@ class Registry:
         issued = self.authority.issue(HOST, [HOST, host.ipv4, host.ipv6], self.directory)
         return {
             "/etc/docker/registry/config.yml": ((DATA / "registry.yml").read_text(), 0o600),
-            "/etc/docker/registry/tls.crt": (issued.certificate.read_text(), 0o600),
+            "/etc/docker/registry/tls.crt": (issued.cert.read_text(), 0o600),
             "/etc/docker/registry/tls.key": (issued.key.read_text(), 0o600),
             "/etc/docker/registry/htpasswd": (self._htpasswd(), 0o600),
         }
@@ -85,7 +85,7 @@ class Registry:
     def start(self, host: Host) -> None:
         """Install and start the registry on its host, and wait until it asks for a login."""
         host.ssh(_INSTALL)
-        context = ssl.create_default_context(cafile=str(self.authority.certificate))
+        context = ssl.create_default_context(cafile=str(self.authority.cafile))
         deadline_s = time.monotonic() + _START_TIMEOUT_S
         saw = ""
         while time.monotonic() < deadline_s:
@@ -111,7 +111,7 @@ class Registry:
         write_atomic(login, self.login(address))
         trust = self.directory / "trust"
         trust.mkdir(exist_ok=True)
-        (trust / "ca.crt").write_text(self.authority.certificate.read_text())
+        (trust / "ca.crt").write_text(self.authority.cafile.read_text())
         for tag in images.digests:
             done = subprocess.run(
                 ["skopeo", "--insecure-policy", "copy", "--quiet", "--preserve-digests",

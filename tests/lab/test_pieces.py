@@ -1,0 +1,159 @@
+"""The lab's parts that need neither root nor hosts."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mcpops.cli.common import Session
+from mcpops.cli.lab import lab as lab_command
+from mcpops.core.errors import Busy, Failed, Refused, UsageError
+from mcpops.lab import packages
+from mcpops.lab.base import SPEC, apt_sources
+from mcpops.lab.files import Places, locked
+from mcpops.lab.host import hosts_file
+from mcpops.lab.lab import Lab
+from mcpops.lab.layers import Layout
+from mcpops.lab.network import Network, Outside, Subnet
+
+
+@pytest.mark.parametrize("name", ["", "Lab", "1lab", "lab-1", "thirteenchars", "../lab", "lab x"])
+def test_a_name_that_cannot_name_an_interface_is_refused(name):
+    with pytest.raises(UsageError, match="cannot name a lab"):
+        Lab(name)
+
+
+def test_a_place_that_cannot_name_a_host_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(packages, "check", lambda: None)
+    with pytest.raises(UsageError, match="'build' cannot name a lab host"):
+        Lab("unit", places=Places(tmp_path, tmp_path)).up(["web", "build"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_root_nothing_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(Refused, match="needs root") as refused:
+        Lab("unit", places=Places(tmp_path, tmp_path)).up(["web"])
+    assert "make demo" in refused.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_program_is_named_with_its_package(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Failed, match="mmdebstrap") as failed:
+        packages.check()
+    assert "apt-get install --no-install-recommends" in failed.value.hint
+    assert "systemd-container" in failed.value.hint
+
+
+def test_the_package_list_is_printed_for_apt():
+    done = subprocess.run(
+        [sys.executable, "-m", "mcpops.lab.packages"], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.split() == list(packages.APT_PACKAGES)
+    assert {"mmdebstrap", "skopeo"} <= set(done.stdout.split())
+
+
+def test_both_families_of_a_subnet_show_the_same_digits():
+    assert (Subnet(7).ipv4(11), Subnet(7).ipv6(11)) == ("10.99.7.11", "fd99:7::11")
+    assert (Subnet(0).ipv4(1), Subnet(0).ipv6(1)) == ("10.99.0.1", "fd99::1")
+
+
+@pytest.mark.parametrize("count", [0, 151])
+def test_too_many_client_addresses_are_refused(count):
+    with pytest.raises(ValueError, match="1 to 150"):
+        Outside(Network("unit"), Subnet(0)).clients(count)
+
+
+def test_interface_names_fit_the_kernel():
+    longest = Network("a23456789012")
+    assert len(longest.bridge) == len(longest._outside_port) == 15
+
+
+def test_a_hosts_file_has_every_address_of_every_host():
+    text = hosts_file({"web": ("10.99.0.11", "fd99::11")})
+    assert text.splitlines()[-2:] == ["10.99.0.11 web", "fd99::11 web"]
+
+
+def test_places_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("LAB_CACHE", "/srv/cache")
+    monkeypatch.setenv("LAB_STATE", "/srv/state")
+    assert Places.from_environment() == Places(Path("/srv/cache"), Path("/srv/state"))
+
+
+def test_a_lock_that_is_held_ends_in_busy(tmp_path):
+    lock = tmp_path / "lock"
+    with (
+        locked(lock, what="the thing", timeout_s=1),
+        pytest.raises(Busy, match="the thing is in use"),
+        locked(lock, what="the thing", timeout_s=0),
+    ):
+        pass
+    with locked(lock, what="the thing", timeout_s=0):
+        pass
+
+
+def test_the_machines_own_sources_are_used_for_another_release(tmp_path, monkeypatch):
+    monkeypatch.setattr("platform.freedesktop_os_release", lambda: {"VERSION_CODENAME": "bookworm"})
+    sources = tmp_path / "debian.sources"
+    sources.write_text("URIs: http://mirror.test/debian\nSuites: bookworm bookworm-updates\n")
+    assert "Suites: trixie trixie-updates" in apt_sources("trixie", sources)
+
+
+def test_the_base_has_what_the_roles_install():
+    text = SPEC.read_text()
+    for package in ("ufw", "docker.io", "openssh-server", "haproxy", "docker-registry"):
+        assert f'"{package}"' in text
+
+
+def _tree(root: Path, stamp: int) -> Path:
+    (root / "sub").mkdir(parents=True)
+    (root / "sub/b.py").write_text("b = 1\n")
+    (root / "a.sh").write_text("#!/bin/sh\n")
+    (root / "a.sh").chmod(0o700)
+    os.utime(root / "a.sh", (stamp, stamp))
+    return root
+
+
+def test_equal_files_make_an_image_of_equal_digest(tmp_path):
+    digests = []
+    for turn in (1, 2):
+        layout = Layout(tmp_path / f"layout{turn}")
+        layer = layout.add_tree(_tree(tmp_path / f"tree{turn}", stamp=turn), "/opt/app")
+        digests.append(layout.add_image("1", [layer], {"User": "10001"}))
+    assert digests[0] == digests[1]
+
+
+def test_another_byte_makes_another_digest(tmp_path):
+    layout = Layout(tmp_path / "layout")
+    one = layout.add_tree(_tree(tmp_path / "one", stamp=1), "/opt/app")
+    (tmp_path / "one/sub/b.py").write_text("b = 2\n")
+    two = layout.add_tree(tmp_path / "one", "/opt/app")
+    assert layout.add_image("1", [one], {}) != layout.add_image("2", [two], {})
+    index = json.loads((tmp_path / "layout/index.json").read_text())
+    assert [entry["annotations"]["org.opencontainers.image.ref.name"] for entry in index["manifests"]] == ["1", "2"]
+
+
+def test_files_of_a_layer_belong_to_root(tmp_path):
+    layout = Layout(tmp_path / "layout")
+    layer = layout.add_tree(_tree(tmp_path / "tree", stamp=1), "/opt/app")
+    blob = tmp_path / "layout/blobs/sha256" / layer.digest.removeprefix("sha256:")
+    with tarfile.open(fileobj=io.BytesIO(blob.read_bytes()), mode="r:gz") as tar:
+        found = {info.name: (info.uid, info.mode) for info in tar}
+    assert found == {"opt/app/a.sh": (0, 0o755), "opt/app/sub": (0, 0o755), "opt/app/sub/b.py": (0, 0o644)}
+
+
+def test_status_of_a_lab_that_is_down(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB_STATE", str(tmp_path))
+    session = Session(project=tmp_path)
+    done = CliRunner().invoke(lab_command, ["status", "--name", "nosuch", "--json"], obj=session)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["state"], found["hosts"], found["inventory"]) == ("down", [], None)
