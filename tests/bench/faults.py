@@ -92,13 +92,13 @@ async def try_once(stack: FrontStack, traffic: Traffic, scenario: str) -> Trial:
     return Trial(scenario, len(bad), len(slow), last_ms(bad, broke_at_ns), back, durable, *story)
 
 
-async def mend(stack: FrontStack, scenario: str) -> None:
+async def mend(stack: FrontStack) -> None:
     """Bring both slots back to health, and wait until the proxy has seen it."""
     await stack.refresh()
-    broken = "green" if stack.active == "blue" else "blue"
-    if scenario == "kill":
-        await stack.servers[broken].start()
-    stack.servers[broken].fault("")
+    for server in stack.servers.values():
+        server.fault("")
+        if not server.running:
+            await server.start()
     end = time.monotonic() + 20
     while time.monotonic() < end:
         status = await stack.call("status")
@@ -121,7 +121,7 @@ async def run(scenarios: Iterable[str], repetitions: int, load: Load, port: int,
                     trial = await try_once(stack, traffic, scenario)
                     print(trial)
                     trials.append(trial)
-                    await mend(stack, scenario)
+                    await mend(stack)
                 await traffic.stop()
     return trials
 
@@ -165,9 +165,7 @@ def main() -> None:
     parser.add_argument("--scenarios", default=",".join(SCENARIOS))
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--rate-per-s", type=float, default=200.0)
-    parser.add_argument(
-        "--guard-s", type=int, default=5, help="0: without the bake phase and the guard, for comparison"
-    )
+    parser.add_argument("--guard-s", type=int, default=5, help="0: without bake phase and guard, to compare")
     parser.add_argument("--port", type=int, default=18410)
     options = parser.parse_args()
     scenarios = options.scenarios.split(",")

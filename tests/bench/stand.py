@@ -70,6 +70,11 @@ class Server:
             self._process = subprocess.Popen([*argv, *more], cwd=REPOSITORY, stdout=log, stderr=log)
         await wait_until_served(Endpoint.of("127.0.0.1", self.port, "localhost", None), "/healthz")
 
+    @property
+    def running(self) -> bool:
+        """True from `start` to `kill` or `stop`."""
+        return self._process is not None
+
     def fault(self, fault: str) -> None:
         """Set what it does wrong from now on: "", "500" or "slow SECONDS" (renamed into place: never half read)."""
         temporary = self._faults.with_suffix(".tmp")
