@@ -39,6 +39,20 @@ class Supervisor:
 
     path: Path
 
+    def is_running(self) -> bool:
+        """Tell whether supervisord answers and is not on its way down."""
+        try:
+            return bool(self._call("getState")["statename"] == "RUNNING")
+        except xmlrpc.client.Fault:
+            return False
+
+    def shutdown(self) -> None:
+        """Make supervisord end its programs and itself; returns at once."""
+        try:
+            self._call("shutdown")
+        except xmlrpc.client.Fault as fault:
+            raise self._refused("the shutdown", fault) from fault
+
     def process(self, name: str) -> Process:
         """Return the state of a program; `NONE` when supervisord has no such program."""
         try:
