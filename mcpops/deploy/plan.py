@@ -7,13 +7,13 @@ something happened meanwhile refuses instead of being overrun.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
 
 from mcpops.core.errors import ExitCode, McpopsError, Refused, Unknown, UsageError
 from mcpops.core.ids import new_fence
-from mcpops.deploy.fleet_state import STEADY, FrontState, PastActivation, other
+from mcpops.deploy.fleet_state import BAKE, STEADY, FrontState, PastActivation, other
 
 # Who takes a release back says so in the front's history, in the first word of the reason.
 TAKEN_BACK = ("rollback", "undo", "guard")
@@ -56,10 +56,14 @@ class Activation:
 
 @dataclass(frozen=True, kw_only=True)
 class RollbackPlan:
-    """Where a rollback goes, on which fronts, with which right; `left_out` says why a front takes no part."""
+    """Where a rollback goes, on which fronts, with which right; `left_out` says why a front takes no part.
+
+    `history_reason` is what the fronts' history will say.
+    """
 
     activation: Activation
     fence: int
+    history_reason: str
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -166,7 +170,13 @@ def plan_rollback(
         already=all(_serves(front, release) for front in taking_part),
         reasons=(reason,),
     )
-    return RollbackPlan(activation=activation, fence=_fence(fronts, now), left_out=left_out)
+    left = ", ".join(sorted({str(front.release) for front in fronts} - {release})) or release
+    return RollbackPlan(
+        activation=activation,
+        fence=_fence(fronts, now),
+        left_out=left_out,
+        history_reason=f"rollback: {left} -> {release}",
+    )
 
 
 def plan_sync(
@@ -178,7 +188,27 @@ def plan_sync(
     newest = max(fronts, key=lambda front: front.generation)
     if newest.release is None:
         return Refusal(code=ExitCode.REFUSED, message="no front serves a release", hint="mcpops deploy RELEASE")
-    return plan_rollback(fronts, now=now, to=newest.release, unreachable=unreachable)
+    if newest.phase == BAKE:
+        return Refusal(
+            code=ExitCode.REFUSED,
+            message=f"a deploy is under way: {newest.host} bakes {newest.release}",
+            hint="wait for it, or take it back: mcpops rollback",
+        )
+    plan = plan_rollback(fronts, now=now, to=newest.release, unreachable=unreachable)
+    if isinstance(plan, Refusal):
+        return plan
+    behind = {front.host for front in fronts if not _serves(front, newest.release)}
+    moves = tuple(move for move in plan.activation.moves if move.host in behind)
+    # The same generation as the others have, where the lagging front is behind it: they are left alone.
+    ahead = all(move.expect < newest.generation for move in moves)
+    activation = replace(
+        plan.activation,
+        moves=moves if moves and ahead else plan.activation.moves,
+        generation=newest.generation if moves and ahead else plan.activation.generation,
+        reasons=(f"{newest.release} was activated last ({newest.host})",),
+    )
+    last = newest.history[0].reason if newest.history else ""
+    return replace(plan, activation=activation, history_reason=last or plan.history_reason)
 
 
 def _named(fronts: Sequence[FrontState], name: str) -> tuple[str, str] | Refusal:
