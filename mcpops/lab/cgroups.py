@@ -62,7 +62,7 @@ def remove(lab: str, member: str = "", *, timeout_s: float = 30) -> None:
     finds no cgroup to enter and ends by itself.
     """
     deadline_s = time.monotonic() + timeout_s
-    freeze(lab, member, frozen=False)  # v1 holds even SIGKILL back while a cgroup is frozen
+    _thaw_all(lab, member)
     while groups := find(lab, member):
         for pid in processes(lab, member):
             with contextlib.suppress(ProcessLookupError):
@@ -87,6 +87,15 @@ def freeze(lab: str, member: str = "", *, frozen: bool) -> None:
             _settle(top / "freezer.state", "FROZEN" if frozen else "THAWED", top / "freezer.state")
         elif (top / "cgroup.freeze").exists() and not _has_v1_freezer():
             _settle(top / "cgroup.freeze", "1" if frozen else "0", top / "cgroup.events")
+
+
+def _thaw_all(lab: str, member: str) -> None:
+    """Thaw every cgroup below, for v1 holds even SIGKILL back: a host may be frozen, and a container in it paused."""
+    for top in find(lab, member):
+        for at, _, names in os.walk(top):
+            if "freezer.state" in names:
+                with contextlib.suppress(OSError):  # it may just have gone
+                    (Path(at) / "freezer.state").write_text("THAWED")
 
 
 def is_frozen(lab: str, member: str) -> bool:

@@ -92,11 +92,13 @@ def test_the_login_is_private(ecosystem):
 
 
 def test_ansible_reaches_every_host_by_the_inventory(ecosystem, tmp_path):
+    empty = tmp_path / "ansible.cfg"
+    empty.write_text("")
     program = Path(sys.executable).parent / "ansible"
     done = subprocess.run(
         [program, "-i", ecosystem.inventory.parent, "all", "-m", "ansible.builtin.command", "-a", "hostname", "-o"],
         cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
-        env={**os.environ, "ANSIBLE_CONFIG": "/dev/null", "ANSIBLE_SSH_ARGS": "-o ControlMaster=no",
+        env={**os.environ, "ANSIBLE_CONFIG": str(empty), "ANSIBLE_SSH_ARGS": "-o ControlMaster=no",
              "ANSIBLE_LOCAL_TEMP": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
