@@ -70,6 +70,7 @@ def make_plan(
     `files` (name, text) are put beside the snapshot, as `FILES/name`. Raises UsageError.
     """
     source = place.search.find_runbook(runbook)
+    load_runbook(source, place.search.roles_path)  # errors name the file that a person edits, not its copy
     run_id = new_run_id(place.record.clock.now())
     home = place.environment.state / "runs" / run_id
     tree = snapshot(place.search, place.environment.inventory, home / "snapshot")
@@ -80,7 +81,7 @@ def make_plan(
     named = {
         **parameters,
         **{Path(name).stem: str(home / name) for name, _ in files},
-        "project": str(place.environment.project),
+        "mcpops_project": str(place.environment.project),
     }
     plan_digest = digest(
         {

@@ -1,0 +1,230 @@
+"""`make demo`: real servers, real clients, a deploy, a broken deploy that takes itself back, a rollback.
+
+Everything that is shown comes from what the clients saw and from the record; nothing is scripted. Leaves nothing
+running, unless --keep.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from demo.http1 import Endpoint
+from demo.sessions import SessionPlan, SessionReport, Sessions
+from demo.traffic import Plan, Sample, Traffic, get, loopback_sources, ping_without_session
+
+PROJECT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = "local"
+RATE_PER_S = 50.0
+SESSIONS_EACH = 4  # of SDK 1.x and of SDK 2.x
+LINGER_S = 3.0  # sessions go on for so long after a switch, then their users leave and new ones come
+GOOD_FIRST, GOOD_NEXT, BROKEN = "time-2026.7.10", "time-2026.10.10", "time-broken"
+
+console = Console(stderr=True, highlight=False)
+
+
+@dataclass(frozen=True)
+class Act:
+    """One command of the demo, what it must exit with, and what its clients saw."""
+
+    title: str
+    argv: tuple[str, ...]
+    exit_code: int
+    samples: Sequence[Sample] = ()
+    sessions: tuple[SessionReport, ...] = ()
+    run: dict[str, Any] | None = None
+    took_s: float = 0.0
+
+    @property
+    def failed(self) -> int:
+        """Requests that failed while the command ran."""
+        return sum(1 for sample in self.samples if sample.fault)
+
+    @property
+    def switch_ms(self) -> float | None:
+        """Milliseconds that the switch took on the host, as the command reports it."""
+        cutover = (self.run or {}).get("cutover") or {}
+        return cutover.get("switch_ms")
+
+
+class DemoFailed(Exception):
+    """A command did not end as it must."""
+
+
+class Clients:
+    """The users of the service: a steady stream of requests, and sessions of two SDKs that come and go."""
+
+    def __init__(self, where: Endpoint, url: str, cafile: Path) -> None:
+        sources = loopback_sources(20)
+        self._plan = Plan(
+            endpoint=where, shapes=(get("/status"), ping_without_session()), rate_per_s=RATE_PER_S, sources=sources
+        )
+        self._pythons = (PROJECT / ".venv-mcp1/bin/python", Path(sys.executable))
+        self._session = SessionPlan(
+            python=Path(sys.executable), url=url, cafile=cafile, count=SESSIONS_EACH, sources=sources,
+            connect_to=where.host, tool="get_current_time", arguments={"timezone": "UTC"}, call_every_s=0.5,
+        )  # fmt: skip
+        self._traffic = Traffic(self._plan)
+        self._groups: list[Sessions] = []
+        self._ended: list[SessionReport] = []
+
+    async def start(self) -> None:
+        """Begin the stream and open the first sessions."""
+        self._traffic.start()
+        await self._arrive()
+
+    async def watch(self, act: Act, done: asyncio.Event) -> Act:
+        """Be users while a command runs; return it with what they saw."""
+        begun, seen = len(self._traffic.samples), len(self._ended)
+        slot = await self._slot()
+        left = False
+        while not done.is_set():
+            await asyncio.sleep(0.1)
+            if not left and await self._slot() != slot:
+                await asyncio.sleep(LINGER_S)
+                await self._leave()
+                await self._arrive()
+                left = True
+        await self._leave()
+        await self._arrive()
+        return replace(act, samples=self._traffic.samples[begun:], sessions=tuple(self._ended[seen:]))
+
+    async def stop(self) -> None:
+        """End everything."""
+        await self._leave()
+        await self._traffic.stop()
+
+    async def _slot(self) -> str:
+        answered = [sample.slot for sample in self._traffic.samples[-20:] if sample.slot]
+        return answered[-1] if answered else ""
+
+    async def _arrive(self) -> None:
+        self._groups = [Sessions(replace(self._session, python=python)) for python in self._pythons]
+        await asyncio.gather(*(group.start() for group in self._groups))
+
+    async def _leave(self) -> None:
+        groups, self._groups = self._groups, []
+        self._ended += await asyncio.gather(*(group.stop() for group in groups))
+
+
+async def command(act: Act) -> Act:
+    """Run an mcpops command as a person types it; its progress goes to the terminal. Raises DemoFailed."""
+    console.print(f"\n[bold]{act.title}[/bold]\n[cyan]$ mcpops {' '.join(act.argv)}[/cyan]")
+    begun = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).with_name("mcpops")), *act.argv, "-e", ENVIRONMENT, "-C", str(PROJECT), "--json",
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    stdout, _ = await process.communicate()
+    said = json.loads(stdout) if stdout.strip() else {}
+    console.print(f"exit code {process.returncode}")
+    if process.returncode != act.exit_code:
+        why = json.dumps(said.get("error") or {key: said.get(key) for key in ("state", "reason")})
+        raise DemoFailed(
+            f"`mcpops {' '.join(act.argv)}` ended with {process.returncode}, expected {act.exit_code}: {why}"
+        )
+    return replace(act, run=said, took_s=time.monotonic() - begun)
+
+
+async def under_load(act: Act, clients: Clients) -> Act:
+    """Run a command while the clients work."""
+    done = asyncio.Event()
+    watching = asyncio.create_task(clients.watch(act, done))
+    try:
+        ended = await command(act)
+    finally:
+        done.set()
+        seen = await watching
+    return replace(ended, samples=seen.samples, sessions=seen.sessions)
+
+
+def endpoint() -> tuple[Endpoint, str, Path]:
+    """Return where the embedded default is reached, from what its front says of itself."""
+    said = yaml.safe_load((PROJECT / ".mcpops/local/endpoint.yml").read_text(encoding="utf-8"))
+    cafile = Path(said["cafile"])
+    url = f"https://{said['server_name']}:{said['port']}/mcp"
+    return Endpoint.of(said["address"], said["port"], said["server_name"], cafile), url, cafile
+
+
+def report(acts: Sequence[Act]) -> bool:
+    """Print the table; return whether every promise of it held."""
+    table = Table(title="what the clients saw")
+    for name in ("command", "exit", "took", "requests", "failed", "sessions", "lost", "calls", "switch"):
+        table.add_column(name, justify="left" if name == "command" else "right")
+    for act in acts:
+        switch = f"{act.switch_ms:.1f} ms" if act.switch_ms is not None else "-"
+        table.add_row(
+            f"mcpops {' '.join(act.argv[:2])}", str(act.exit_code), f"{act.took_s:.1f} s", str(len(act.samples)),
+            str(act.failed), str(sum(group.opened for group in act.sessions)),
+            str(sum(group.lost for group in act.sessions)), str(sum(group.calls for group in act.sessions)), switch,
+        )  # fmt: skip
+    Console().print(table)
+    whole = all(act.samples and act.sessions for act in acts)
+    good = [act for act in acts if BROKEN not in act.argv]
+    kept = all(act.failed == 0 and not any(group.lost or group.missed for group in act.sessions) for act in good)
+    for group in (group for act in acts for group in act.sessions if group.lost):
+        console.print(f"lost: SDK {group.sdk}: {'; '.join(group.why[-3:])}")
+    for sample in [sample for act in acts for sample in act.samples if sample.fault][:5]:
+        console.print(f"failed: {sample.method} on slot {sample.slot or '?'}: {sample.fault} {sample.detail}")
+    return whole and kept
+
+
+async def play(*, keep: bool) -> int:
+    """Play the demo; return the exit code."""
+    clients: Clients | None = None
+    try:
+        await command(
+            Act("Bring the embedded default up: proxy with TLS, key-value store, supervisor", ("run", "setup"), 0)
+        )
+        first = ("deploy", GOOD_FIRST, "--bake", "2s", "--drain", "2s")
+        await command(Act(f"Deploy {GOOD_FIRST}, the first release", first, 0))
+        clients = Clients(*endpoint())
+        await clients.start()
+        acts = [
+            await under_load(Act(title, argv, code), clients)
+            for title, argv, code in (
+                (f"Deploy {GOOD_NEXT} under load", ("deploy", "--blue-green", GOOD_NEXT, "--bake", "5s", "--drain", "30s"), 0),
+                ("Deploy a broken release: it passes its proof, then breaks under real traffic",
+                 ("deploy", BROKEN, "--bake", "10s", "--drain", "30s"), 5),
+                (f"Back to {GOOD_FIRST}, as the person on call does it", ("rollback",), 0),
+            )
+        ]  # fmt: skip
+        held = report(acts)
+        Console().print(
+            f"\nThe record: mcpops runs list, mcpops runs show {(acts[0].run or {}).get('id')}\n"
+            "Next: `make demo DEMO_ARGS=--keep` leaves it up; then `mcpops status`, `mcpops deploy ...`, docs/tutorial/"
+        )
+    except DemoFailed as error:
+        console.print(f"[red]the demo failed:[/red] {error}")
+        return 1
+    finally:
+        if clients:
+            await clients.stop()
+        if not keep:
+            await command(Act("Take it down again", ("run", "teardown"), 0))
+    if not held:
+        console.print("[red]the table does not hold what it promises: requests failed or sessions were lost[/red]")
+    return 0 if held else 1
+
+
+def main() -> None:
+    """Read the arguments and play."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave everything running at the end")
+    arguments = parser.parse_args()
+    sys.exit(asyncio.run(play(keep=arguments.keep)))
+
+
+if __name__ == "__main__":
+    main()
