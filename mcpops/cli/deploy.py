@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import click
@@ -50,8 +49,11 @@ def deploy(
     parameters: dict[str, object] = {"release": loaded.manifest()}
     parameters |= {"blue_green_bake_s": seconds(bake)} if bake else {}
     parameters |= {"blue_green_drain_s": seconds(drain)} if drain else {}
-    bundle = ("release_bundle.json", json.dumps(loaded.bundle()))
-    plan = launch.make_plan(place, "deploy", parameters, files=[bundle], until=until)
+    # The run keeps its own copy of the release, so that a resume deploys what was planned.
+    files = {f"release/{name}": text for name, text in loaded.contents.items()}
+    files[f"release/{loaded.path.name}"] = loaded.path.read_text(encoding="utf-8")
+    paths = {"release_file": f"release/{loaded.path.name}"}
+    plan = launch.make_plan(place, "deploy", parameters, files=files, paths=paths, until=until)
     if only_plan:
         session.emit(plan.to_json(), plan.text())
         return 0

@@ -62,12 +62,13 @@ def make_plan(
     runbook: str,
     parameters: Mapping[str, Any],
     *,
-    files: Sequence[tuple[str, str]] = (),
+    files: Mapping[str, str] | None = None,
+    paths: Mapping[str, str] | None = None,
     until: str | None = None,
 ) -> Plan:
     """Copy what the run will use, cut the runbook from the copy, and digest all of it.
 
-    `files` (name, text) are put beside the snapshot, as `FILES/name`. Raises UsageError.
+    `files` (name: text) are kept beside the snapshot; `paths` (variable: name) tell the plays where. Raises UsageError.
     """
     source = place.search.find_runbook(runbook)
     load_runbook(source, place.search.roles_path)  # errors name the file that a person edits, not its copy
@@ -75,19 +76,20 @@ def make_plan(
     home = place.environment.state / "runs" / run_id
     tree = snapshot(place.search, place.environment.inventory, home / "snapshot")
     book = load_runbook(home / "snapshot" / "playbooks" / source.name, (home / "snapshot" / "roles",))
-    for name, text in files:
+    kept = dict(files or {})
+    for name, text in kept.items():
         write_atomic(home / name, text)
     steps = _until(book.steps, until)
     named = {
         **parameters,
-        **{Path(name).stem: str(home / name) for name, _ in files},
+        **{variable: str(home / name) for variable, name in (paths or {}).items()},
         "mcpops_project": str(place.environment.project),
     }
     plan_digest = digest(
         {
             "tree": tree,
             "parameters": parameters,
-            "files": {name: digest(text) for name, text in files},
+            "files": {name: digest(text) for name, text in kept.items()},
             "steps": [asdict(step) for step in steps],
         }
     )
