@@ -33,13 +33,13 @@ HEALTHY_POLL_S = 0.02
 class Order:
     """What is asked: this slot as this generation, if that generation is in force now.
 
-    With `guard_s` the new generation begins in the bake phase, watched by the guard for that long.
+    With a `guard_s` above 0 the new generation begins in the bake phase, watched by the guard for that long.
     """
 
     slot: str
     generation: int
     expect: int
-    guard_s: float | None = None
+    guard_s: float = 0.0
     healthy_wait_s: float = 0.0
     force: bool = False
     reason: str = ""
@@ -63,7 +63,7 @@ def activate(context: Context, service: Service, order: Order) -> Outcome:
         if (old.generation, old.slot) == (order.generation, order.slot):
             return _repeat(context, service, old)
         _compare(context, old, order)
-        new = Routing(service.name, order.slot, order.generation, STEADY if order.guard_s is None else BAKE)
+        new = Routing(service.name, order.slot, order.generation, BAKE if order.guard_s > 0 else STEADY)
         told = {"from": describe(context, old), "to": describe(context, new)}
         if context.check:
             return Outcome(changed=True, data=told)
@@ -122,7 +122,7 @@ def _switch(context: Context, service: Service, old: Routing, new: Routing, orde
     """Write, start the guard, tell the proxy; return when the proxy had it (time.time_ns)."""
 
     def start_guard() -> None:
-        if order.guard_s is not None:
+        if order.guard_s > 0:
             guard.start(guard.Watch(context, service, old.slot, new.slot, new.generation, order.guard_s))
 
     try:

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     act.add_argument("--slot", choices=SLOTS, required=True)
     act.add_argument("--generation", type=int, required=True, help="the generation this becomes")
     act.add_argument("--expect", type=int, required=True, help="the generation that must be in force before")
-    act.add_argument("--guard-s", type=float, help="watch the slot for so long and go back when it fails")
+    act.add_argument("--guard-s", type=float, default=0.0, help="watch the slot for so long and go back when it fails")
     act.add_argument("--healthy-wait-s", type=float, default=2.0, help="how long the proxy may take to see it healthy")
     act.add_argument("--force", action="store_true", help="also when the proxy sees the slot down")
     act.add_argument("--reason", default="", help="for the history")

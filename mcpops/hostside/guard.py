@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcpops.hostside.proxy import Proxy, ProxyDown, ProxyRefused
-from mcpops.hostside.routing import STEADY, Routing, put_in_force, read_routing, settled
+from mcpops.hostside.routing import BAKE, STEADY, Routing, put_in_force, read_routing, settled
 from mcpops.hostside.state import SLOTS, HostError, locked, read_json, write_json
 
 if TYPE_CHECKING:
@@ -146,12 +146,13 @@ def _record(watch: Watch, baseline: int) -> dict[str, Any]:
 
 
 def _watch(watch: Watch, before: Sample, record: dict[str, Any], begin: float) -> None:
-    """Poll until the time is over, the generation moves on, or the slot fails; write the verdict."""
+    """Poll until the time or the bake phase is over, the generation moves on, or the slot fails; write the verdict."""
     proxy = Proxy(watch.service.admin_socket)
     why = ""
     while not why and time.monotonic() - begin < watch.guard_s:
         time.sleep(POLL_S)
-        if read_routing(watch.service).generation != watch.generation:
+        routing = read_routing(watch.service)
+        if (routing.generation, routing.phase) != (watch.generation, BAKE):
             break
         try:
             now = sample(proxy.servers(), watch.new_slot)
@@ -178,6 +179,8 @@ def _act(watch: Watch, why: str) -> dict[str, Any]:
     stored = read_json(watch.context.path("fence"), default={})
     if (stored.get("fence"), stored.get("run")) != (watch.context.fence, watch.context.run):
         return {"verdict": "unknown", "why": f"run {stored.get('run')} took over this host"}
+    if routing.phase != BAKE:
+        return {"verdict": "passed", "why": "the bake phase was ended before the guard's time was over"}
     if not why:
         problem = _put(watch, routing, settled(routing), "guard: passed")
         if problem:

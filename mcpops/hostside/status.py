@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcpops.hostside import guard
@@ -22,24 +24,36 @@ if TYPE_CHECKING:
 # A slot listens on this host: an answer takes microseconds.
 CONNECT_TIMEOUT_S = 0.3
 SHOWN_ACTIVATIONS = 5
+WAIT_POLL_S = 0.05
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare no arguments."""
-    del parser
+    """Declare the arguments."""
+    parser.add_argument("--wait-s", type=float, default=0.0, help="how long the proxy may take to answer")
 
 
 def run(args: argparse.Namespace, context: Context) -> Outcome:
     """Report."""
-    del args
     service = load_service(context)
     proxy = Proxy(service.admin_socket)
+    _wait_for(proxy, args.wait_s)
     with locked(context):
         routing = read_routing(service)
-        report = {**_in_force(context, service, routing), "proxy": _proxy(service, proxy)}
-        report["in_sync"] = report["proxy"].pop("in_sync")
+        report = {**_in_force(context, service, routing), **_proxy(service, proxy)}
     report["slots"] = {slot: _slot(context, service, proxy, slot) for slot in SLOTS}
     return Outcome(changed=False, data=report)
+
+
+def _wait_for(proxy: Proxy, wait_s: float) -> None:
+    """Wait until the proxy answers, or until the time is over: the report says which."""
+    end = time.monotonic() + wait_s
+    while time.monotonic() < end:
+        try:
+            proxy.say("show version")
+        except ProxyDown:
+            time.sleep(WAIT_POLL_S)
+        else:
+            return
 
 
 def _in_force(context: Context, service: Service, routing: Routing) -> dict[str, Any]:
@@ -47,6 +61,7 @@ def _in_force(context: Context, service: Service, routing: Routing) -> dict[str,
     past = happened(read_history(context.path("history.jsonl")), routing.generation)
     return {
         "service": service.name,
+        "front": _front(service),
         "active": routing.slot,
         "release": None if routing.slot == NO_SLOT else staged_release(context, routing.slot),
         "since": past[0]["at"] if past else None,
@@ -59,11 +74,20 @@ def _in_force(context: Context, service: Service, routing: Routing) -> dict[str,
     }
 
 
+def _front(service: Service) -> dict[str, Any]:
+    """Report how a client reaches the front, and the CA that it must trust: a control node proves a switch by it."""
+    report = {"url": service.front_url, "server_name": service.server_name, "mcp_path": service.mcp_path}
+    ca_pem = None
+    with suppress(OSError, ValueError):
+        ca_pem = Path(service.cafile).read_text() if service.cafile else None
+    return {**report, "ca_pem": ca_pem}
+
+
 def _releases(context: Context) -> list[dict[str, Any]]:
     """Report the releases this host knows, by name."""
     paths = sorted(context.path("releases").glob("*.json"))
     manifests = [manifest for manifest in map(read_json, paths) if manifest]
-    return [{"name": manifest["name"], "verified_at": manifest.get("verified_at")} for manifest in manifests]
+    return [{key: manifest.get(key) for key in ("name", "digest", "verified_at")} for manifest in manifests]
 
 
 def _proxy(service: Service, proxy: Proxy) -> dict[str, Any]:
@@ -71,17 +95,19 @@ def _proxy(service: Service, proxy: Proxy) -> dict[str, Any]:
     try:
         differing = [name for name in MAPS if proxy.read_map(service.maps[name]) != read_map(service.maps[name])]
     except ProxyDown as error:
-        return {"up": False, "error": str(error), "in_sync": None}
+        return {"proxy": False, "in_sync": None, "proxy_error": str(error)}
     except ProxyRefused as error:
-        return {"up": True, "error": str(error), "in_sync": False}
-    return {"up": True, "differing": differing, "in_sync": not differing}
+        return {"proxy": True, "in_sync": False, "proxy_error": str(error)}
+    return {"proxy": True, "in_sync": not differing, "proxy_error": None}
 
 
 def _slot(context: Context, service: Service, proxy: Proxy, slot: str) -> dict[str, Any]:
     """Report one slot. What only the proxy knows is None while it is down."""
     staged = read_json(context.path("slots", f"{slot}.json")) or {}
+    release = staged.get("release") or {}
     report: dict[str, Any] = {
-        "release": staged["release"]["name"] if staged else None,
+        "release": release.get("name"),
+        "digest": release.get("digest"),
         "verified_at": staged.get("verified_at"),
         "state": read_map(service.maps["slots"]).get(slot, "open"),
         "running": _listens(service.slots[slot]),
