@@ -58,6 +58,10 @@ def _usage(path: Path, problems: list[Problem]) -> UsageError:
     )
 
 
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 def _read(path: Path) -> str:
     try:
         raw = path.read_bytes()
@@ -86,7 +90,7 @@ def _compose(path: Path, text: str) -> list[yaml.Node]:
         where = f"{path}:{mark.line + 1 if mark else 1}"
         raise _usage(path, [Problem(where, f"not YAML: {error.problem or error}", hint)]) from error
     except yaml.YAMLError as error:  # a character that YAML forbids, without a mark
-        raise _usage(path, [Problem(f"{path}:1", f"not YAML: {error}", "remove the character")]) from error
+        raise _usage(path, [Problem(f"{path}:1", f"not YAML: {_one_line(error)}", "remove the character")]) from error
     if isinstance(root, yaml.SequenceNode) and root.value and not root.flow_style:
         return list(root.value)
     found = "nothing" if root is None or not root.value else "something else"
@@ -183,8 +187,8 @@ class _Reader:
             self._add(places[key], f"step: unknown key {key!r}", f"known are {', '.join(sorted(allowed))}")
             bad.add(key)
         for error in Draft202012Validator(STEP_SCHEMA).iter_errors(extra):
-            if error.path:
-                key = str(error.path[0])
+            key = str(error.path[0]) if error.path else ""
+            if key and key not in bad:
                 example = allowed[key]["examples"][0]
                 written = str(example).lower() if isinstance(example, bool) else example
                 self._add(places[key], f"step: {key}: {error.message}", f"for example {key}: {written}")
@@ -228,7 +232,7 @@ class _Reader:
         try:
             yaml.compose(body, yaml.SafeLoader)
         except yaml.YAMLError as error:
-            self._add(play, f"the play cannot stand alone: {error}", "no anchors (&, *) across plays")
+            self._add(play, f"the play cannot stand alone: {_one_line(error)}", "no anchors (&, *) across plays")
         return body
 
     def _check_duplicates(self, node: yaml.MappingNode) -> None:

@@ -74,7 +74,7 @@ class CallbackModule(RunnerCallback):  # type: ignore[misc]
         super().v2_runner_item_on_ok(self._trimmed(result))
 
     def v2_runner_item_on_failed(self, result: Any) -> None:  # noqa: ANN401, D102
-        result.result.setdefault("_ansible_item_label", str(self._get_item_label(result.result)))
+        result.result["_ansible_item_label"] = str(self._get_item_label(result.result))
         super().v2_runner_item_on_failed(self._trimmed(result))
 
     def v2_runner_item_on_skipped(self, result: Any) -> None:  # noqa: ANN401, D102
