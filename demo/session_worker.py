@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import ssl
 import sys
 import time
@@ -222,4 +223,7 @@ async def work() -> None:
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)  # the SDK's own log of a failure; ours is the event
-    asyncio.run(work())
+    try:
+        asyncio.run(work())
+    except BrokenPipeError:
+        os._exit(1)  # the parent is gone, and with it whoever would read more

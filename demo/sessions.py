@@ -8,6 +8,7 @@ apart keeps the clients' CPU off the load generator's clock and lets two SDK ver
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import deque
 from dataclasses import dataclass, field
@@ -92,7 +93,7 @@ class Sessions:
         try:
             await asyncio.wait_for(self._all_open.wait(), timeout_s)
         except TimeoutError as error:
-            await self._kill()
+            await self.kill()
             count = f"{len(self.open_on)} of {self._plan.count}"
             raise SessionsFailed(f"{count} sessions open after {timeout_s} s; {list(self._why)[-3:]}") from error
 
@@ -104,15 +105,17 @@ class Sessions:
         try:
             await asyncio.wait_for(self._process.wait(), timeout_s)
         except TimeoutError:
-            await self._kill()
+            await self.kill()
         await self._reader
         if not self._summary:
             raise SessionsFailed(f"no summary (exit {self._process.returncode}); {list(self._why)[-3:]}")
         return self._report()
 
-    async def _kill(self) -> None:
+    async def kill(self) -> None:
+        """End the worker at once, without a report; nothing to do when it is not running."""
         if self._process and self._reader:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
             await asyncio.gather(self._process.wait(), self._reader)
 
     def _report(self) -> SessionReport:

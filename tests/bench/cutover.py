@@ -105,21 +105,31 @@ async def run_block(stack: Stack, load: Load) -> Block:
     traffic = Traffic(plan_of(stack, load))
     streams = Streams(stack.endpoint, loopback_sources(load.streams or 1, 50), load.streams)
     groups = [Sessions(plan) for plan in session_plans(stack, load)]
-    await asyncio.gather(streams.start(), *(group.start() for group in groups))
-    traffic.start()
-    await asyncio.sleep(load.gap_s)
-    switched: list[tuple[str, str, CutoverTimes]] = []
+    try:
+        await asyncio.gather(streams.start(), *(group.start() for group in groups))
+        traffic.start()
+        await asyncio.sleep(load.gap_s)
+        switched = await switch_to_and_fro(stack, load)
+        stream_report = await streams.stop()
+        session_reports = await asyncio.gather(*(group.stop() for group in groups))
+        report = await traffic.stop()
+    finally:
+        for group in groups:
+            await group.kill()
+    ends = [times.intent_at_ns for _, _, times in switched[1:]] + [time.time_ns()]
+    cutovers = [cutover(report, *one, end) for one, end in zip(switched, ends, strict=True)]
+    return Block(stack.name, report, stream_report, tuple(session_reports), tuple(cutovers))
+
+
+async def switch_to_and_fro(stack: Stack, load: Load) -> list[tuple[str, str, CutoverTimes]]:
+    """Switch `load.cutovers` times: (old slot, new slot, times) of each."""
+    switched = []
     for _ in range(load.cutovers):
         old, new = stack.active, "green" if stack.active == "blue" else "blue"
         switched.append((old, new, await stack.switch(new)))
         await asyncio.sleep(load.gap_s)
         await stack.settle()
-    stream_report = await streams.stop()
-    session_reports = await asyncio.gather(*(group.stop() for group in groups))
-    report = await traffic.stop()
-    ends = [times.intent_at_ns for _, _, times in switched[1:]] + [time.time_ns()]
-    cutovers = [cutover(report, *one, end) for one, end in zip(switched, ends, strict=True)]
-    return Block(stack.name, report, stream_report, tuple(session_reports), tuple(cutovers))
+    return switched
 
 
 def cutover(report: Report, old: str, new: str, times: CutoverTimes, end_at_ns: int) -> Cutover:
