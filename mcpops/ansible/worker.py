@@ -25,7 +25,7 @@ from typing import Any, TextIO
 
 from mcpops.ansible import private
 from mcpops.ansible.events import Reducer
-from mcpops.core.proc import alive, descendants, kill_until_gone
+from mcpops.core.proc import DAEMON, alive, descendants, kill_until_gone, with_environment
 from mcpops.core.redaction import Redactor
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -50,9 +50,12 @@ def _bind_to_parent(parent: int) -> None:
 
 
 def _end_tree() -> None:
-    """End all processes below this one: SIGTERM to the nearest, SIGKILL for the rest."""
+    """End all processes below this one: SIGTERM to the nearest, SIGKILL for the rest.
+
+    A daemon that a local play started on purpose says so by DAEMON in an environment of its own; it stays.
+    """
     me = os.getpid()
-    below = descendants(me)
+    below = _own_tree(me)
     direct = below[:1]
     for pid in direct:
         with suppress(ProcessLookupError):
@@ -61,7 +64,12 @@ def _end_tree() -> None:
     while any(alive(pid) for pid in direct) and time.monotonic() < deadline:
         time.sleep(0.02)
     with suppress(TimeoutError):
-        kill_until_gone(lambda: descendants(me))
+        kill_until_gone(lambda: _own_tree(me))
+
+
+def _own_tree(me: int) -> list[int]:
+    daemons = set(with_environment(DAEMON, lambda _: True))
+    return [pid for pid in descendants(me) if pid not in daemons]
 
 
 class Worker:

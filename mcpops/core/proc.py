@@ -9,6 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+# In the environment of a daemon that a run starts on purpose, and which must outlive it (supervisord of the embedded
+# default); such an environment carries no marker of the run.
+DAEMON = "MCPOPS_DAEMON"
+
 _PROC = Path("/proc")
 _PARENT_FIELD = 1  # in /proc/PID/stat behind the closing parenthesis of the name: state, ppid, …
 _STATE_FIELD = 0

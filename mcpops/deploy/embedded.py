@@ -1,6 +1,6 @@
 """The embedded default's supervisord: start it apart from whoever asks, end it and everything below it.
 
-Every process of it carries `MCPOPS_EMBEDDED=<home>` in its environment. That is how they are found again, also when
+Every process of it carries `MCPOPS_DAEMON=<home>` in its environment. That is how they are found again, also when
 supervisord itself was killed and left its children behind; a shell that merely stands in the directory is not one.
 """
 
@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcpops.core.errors import Failed, Unknown
+from mcpops.core.proc import DAEMON
 from mcpops.hostside.state import HostError
 from mcpops.hostside.supervisor import Supervisor
 
-MARKER = "MCPOPS_EMBEDDED"
+MARKER = DAEMON  # it outlives the run that starts it
 START_TIMEOUT_S = 15.0
 SHUTDOWN_S = 30.0  # supervisord ends its programs first; each has its own bound below this
 KILL_S = 5.0
