@@ -177,6 +177,7 @@ class Session:
     def _headers(self) -> dict[str, str]:
         headers = {
             "Host": self.host,
+            "User-Agent": "mcpops-probe/1",
             "Content-Type": "application/json",
             "Accept": "application/json, text/event-stream",
         }
