@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mcpops.cli.common import Session, common_options
+from mcpops.cli.project import find_project
 
 if TYPE_CHECKING:
     from mcpops.lab.ecosystem import Ecosystem
@@ -63,7 +63,7 @@ def _ecosystem(session: Session, name: str) -> Ecosystem:
     from mcpops.lab.ecosystem import Ecosystem  # noqa: PLC0415 - --help needs none of it
     from mcpops.lab.lab import Lab  # noqa: PLC0415
 
-    return Ecosystem(Lab(name, say=session.say), session.project or Path.cwd(), session.say)
+    return Ecosystem(Lab(name, say=session.say), find_project(session), session.say)
 
 
 def _text(found: dict[str, Any]) -> str:

@@ -2,8 +2,8 @@
 
 `up` writes into the project, so that `-e lab` (the lab's name) works like any environment:
 
-    inventories/lab/hosts.yml     the hosts (group_vars beside it are in the repository)
-    releases/lab/time-*.yml       releases of the two images, by digest
+    inventories/lab/hosts.yml            the hosts (group_vars beside it are in the repository)
+    .mcpops/lab/releases/time-*.yml      releases of the two images, by digest
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _WRITTEN = "# Written by `mcpops lab up`, removed by `mcpops lab down`; not for 
 
 @dataclass(frozen=True)
 class Ecosystem:
-    """A lab with its registry, releases and inventory; `project` is the directory with inventories/ and releases/."""
+    """A lab with its registry, releases and inventory; `project` is the directory with inventories/."""
 
     lab: Lab
     project: Path
@@ -47,7 +47,7 @@ class Ecosystem:
     @property
     def releases(self) -> Path:
         """The directory of the release files that `up` writes."""
-        return self.project / "releases" / self.lab.name
+        return self.project / ".mcpops" / self.lab.name / "releases"
 
     @property
     def authority(self) -> CertificateAuthority:

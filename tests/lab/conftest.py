@@ -40,8 +40,8 @@ def _left_of(lab: Lab) -> list[str]:
     found += [f"mount {line}" for line in mounts if f"{lab.directory}/" in line or f"lab-{lab.name}-out" in line]
     links = json.loads(subprocess.run(["ip", "-json", "link"], capture_output=True, check=True).stdout)
     names = [name for link in links for name in (link["ifname"], *link.get("altnames", []))]
-    marks = (lab.network.bridge, f"vo-{lab.name}", f"vb-{lab.name}-")
-    found += [f"interface {name}" for name in names if name.startswith(marks)]
+    own = (lab.network.bridge, f"vo-{lab.name}")
+    found += [f"interface {name}" for name in names if name in own or name.startswith(f"vb-{lab.name}-")]
     namespaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout.split()
     found += [f"namespace {name}" for name in namespaces if name == f"lab-{lab.name}-out"]
     found += [f"file {path}" for path in Path("/run/netns").glob(f"lab-{lab.name}-*")]
