@@ -104,7 +104,8 @@ class Proxy:
         if not version:
             raise ProxyRefused(f"prepare map {path}: {created}")
         number = version.group(1)
-        complaint = self.say("; ".join(f"add map @{number} {path} {key} {value}" for key, value in want.items()))
+        lines = [f"add map @{number} {path} {key} {value}" for key, value in want.items()]
+        complaint = self.say("; ".join(lines)) if lines else ""  # 2.6 calls an empty command unknown
         if complaint.strip():
             raise ProxyRefused(f"add map {path}: {complaint.strip()}")
         got = _entries(self.say(f"commit map @{number} {path}; show map {path}"), path)
