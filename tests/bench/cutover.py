@@ -216,7 +216,8 @@ async def run(names: list[str], rounds: int, load: Load, port: int) -> dict[str,
                     block = await run_block(stack, load)
             blocks[name].append(block)
             failed, cut, lost = block.traffic.failed, block.streams.cut, block.lost()
-            print(f"round {number + 1} {name}: {block.traffic.sent} requests, {failed} failed, {cut} cut, {lost} lost")
+            seen = f"{block.traffic.sent} requests, {failed} failed, {cut} cut, {lost} lost"
+            print(f"round {number + 1} {name}: {seen}", flush=True)
     return blocks
 
 

@@ -17,7 +17,7 @@ import pytest
 from demo.http1 import Connection, Endpoint, RequestFailed
 from demo.sessions import SessionPlan, SessionReport, Sessions, SessionsFailed
 from demo.streams import Streams
-from demo.traffic import Plan, Report, Sample, Traffic, get, last_old_ms
+from demo.traffic import Plan, Report, Sample, Shape, Traffic, get, last_old_ms, loopback_sources
 from tests.bench.cutover import SDK2, holds
 from tests.bench.stand import Server, make_certificate, sdk1_python
 
@@ -28,8 +28,8 @@ Talk = Callable[[int, asyncio.StreamWriter], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
-async def served(talk: Talk) -> AsyncIterator[Endpoint]:
-    """A server whose every answer is the test's own."""
+async def served(talk: Talk, seen: Counter[str] | None = None) -> AsyncIterator[Endpoint]:
+    """A server whose every answer is the test's own; counts requests by address in `seen`."""
 
     talks: set[asyncio.Task[None]] = set()
 
@@ -43,6 +43,8 @@ async def served(talk: Talk) -> AsyncIterator[Endpoint]:
             while not writer.is_closing():
                 await reader.readuntil(b"\r\n\r\n")
                 number += 1
+                if seen is not None:
+                    seen[writer.get_extra_info("peername")[0]] += 1
                 await talk(number, writer)
         writer.close()
         with contextlib.suppress(ConnectionError):
@@ -125,6 +127,29 @@ def test_a_healthy_server_fails_nothing() -> None:
     assert report.idle_closed == 0
     assert report.slots() == {"blue": report.sent}
     assert report.sent >= 8
+
+
+def test_the_load_is_half_post_and_a_tenth_new_connections_from_all_sources() -> None:
+    seen: Counter[str] = Counter()
+
+    async def go() -> Report:
+        async with served(answer_ok, seen) as endpoint:
+            shapes = (get("/"), Shape("POST", "/"))
+            traffic = Traffic(Plan(endpoint, shapes, 200.0, sources=loopback_sources(6)))
+            traffic.start()
+            await asyncio.sleep(1.0)
+            return await traffic.stop()
+
+    report = asyncio.run(go())
+    assert report.failed == 0
+    assert report.sent == pytest.approx(200, abs=15)
+    share = {method: sum(s.method == method for s in report.samples) / report.sent for method in ("GET", "POST")}
+    fresh = {method: sum(s.fresh and s.method == method for s in report.samples) for method in ("GET", "POST")}
+    assert share["GET"] == pytest.approx(0.5, abs=0.02)
+    assert sum(fresh.values()) / report.sent == pytest.approx(0.1, abs=0.02)
+    assert min(fresh.values()) >= 8
+    assert set(seen) == set(loopback_sources(6))
+    assert max(seen.values()) - min(seen.values()) <= 3
 
 
 @pytest.mark.parametrize(
