@@ -10,13 +10,14 @@ import argparse
 import asyncio
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -149,12 +150,16 @@ async def under_load(act: Act, clients: Clients) -> Act:
     return replace(ended, samples=seen.samples, sessions=seen.sessions)
 
 
-def endpoint() -> tuple[Endpoint, str, Path]:
-    """Return where the embedded default is reached, from what its front says of itself."""
-    said = yaml.safe_load((PROJECT / ".mcpops/local/endpoint.yml").read_text(encoding="utf-8"))
-    cafile = Path(said["cafile"])
-    url = f"https://{said['server_name']}:{said['port']}/mcp"
-    return Endpoint.of(said["address"], said["port"], said["server_name"], cafile), url, cafile
+async def endpoint(scratch: Path) -> tuple[Endpoint, str, Path]:
+    """Return where the service is reached: address, URL and CA, as `mcpops status` says."""
+    said = await command(Act("What serves now", ("status",), 0))
+    front = next(iter((said.run or {})["fronts"].values()))
+    address = urlsplit(front["url"])
+    cafile = scratch / "ca.crt"
+    cafile.write_text(front["ca_pem"], encoding="utf-8")
+    url = f"https://{front['server_name']}:{address.port}{front['mcp_path']}"
+    where = Endpoint.of(str(address.hostname), address.port or 443, front["server_name"], cafile)
+    return where, url, cafile
 
 
 def report(acts: Sequence[Act]) -> bool:
@@ -180,8 +185,8 @@ def report(acts: Sequence[Act]) -> bool:
     return whole and kept
 
 
-async def play(*, keep: bool) -> int:
-    """Play the demo; return the exit code."""
+async def play(scratch: Path, *, keep: bool) -> int:
+    """Play the demo; return the exit code. `scratch` is a directory for its own files."""
     clients: Clients | None = None
     try:
         await command(
@@ -189,12 +194,13 @@ async def play(*, keep: bool) -> int:
         )
         first = ("deploy", GOOD_FIRST, "--bake", "2s", "--drain", "2s")
         await command(Act(f"Deploy {GOOD_FIRST}, the first release", first, 0))
-        clients = Clients(*endpoint())
+        clients = Clients(*await endpoint(scratch))
         await clients.start()
         acts = [
             await under_load(Act(title, argv, code), clients)
             for title, argv, code in (
-                (f"Deploy {GOOD_NEXT} under load", ("deploy", "--blue-green", GOOD_NEXT, "--bake", "5s", "--drain", "30s"), 0),
+                (f"Deploy {GOOD_NEXT} under load",
+                 ("deploy", "--blue-green", GOOD_NEXT, "--bake", "5s", "--drain", "30s"), 0),
                 ("Deploy a broken release: it passes its proof, then breaks under real traffic",
                  ("deploy", BROKEN, "--bake", "10s", "--drain", "30s"), 5),
                 (f"Back to {GOOD_FIRST}, as the person on call does it", ("rollback",), 0),
@@ -223,7 +229,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave everything running at the end")
     arguments = parser.parse_args()
-    sys.exit(asyncio.run(play(keep=arguments.keep)))
+    with tempfile.TemporaryDirectory() as scratch:
+        code = asyncio.run(play(Path(scratch), keep=arguments.keep))
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,10 @@ def _fronts(fleet: Fleet) -> dict[str, Any]:
         "active": {"slot": first.get("active"), "release": first.get("release"), "since": since},
         "slots": {slot: _slot(states, slot) for slot in ("blue", "green")},
         "fronts": {
-            **{host: {key: state.get(key) for key in _FRONT_KEYS} for host, state in said.items()},
+            **{
+                host: {**{key: state.get(key) for key in _FRONT_KEYS}, **(state.get("front") or {})}
+                for host, state in said.items()
+            },
             **{host: {"unreachable": error.message} for host, error in fleet.errors.items()},
         },
         "agreed": bool(states) and not fleet.errors and len(active) == 1 and all(s.get("in_sync") for s in states),

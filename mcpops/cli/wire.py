@@ -8,11 +8,12 @@ from typing import Any
 from mcpops.ansible.inventory import Inventory, load_inventory, targets, tree_digest
 from mcpops.cli.common import Session
 from mcpops.cli.direct import direct_executors
-from mcpops.cli.project import Environment, find_environment, find_project, journal_path
+from mcpops.cli.project import STATE, Environment, find_environment, find_project, journal_path
 from mcpops.core.clock import Clock, SystemClock
 from mcpops.engine.drive import Driver, Executors, Listener
 from mcpops.engine.gates import SETTINGS, GateInputs, gate_executors
 from mcpops.engine.plays import play_executor, probe_executor
+from mcpops.journal.absorb import absorb
 from mcpops.journal.queries import Journal
 from mcpops.journal.store import Store
 from mcpops.journal.writes import RunWriter
@@ -33,9 +34,11 @@ class Record:
 
 
 def open_record(session: Session) -> Record:
-    """Open the journal of the session's project."""
-    store = Store(journal_path(find_project(session)))
-    return Record(store, Journal(store), SystemClock())
+    """Open the journal of the session's project, and take in the rollbacks that were done without it."""
+    project = find_project(session)
+    store, clock = Store(journal_path(project)), SystemClock()
+    absorb(store, clock, (project / STATE).glob("*/rollbacks/*.json"))
+    return Record(store, Journal(store), clock)
 
 
 @dataclass(frozen=True)
