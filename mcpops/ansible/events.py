@@ -60,10 +60,11 @@ class Reducer:
         self._redactor = redactor
         self._items: dict[tuple[str, str], str] = {}
         self._said = ""
+        self._in_error = False
 
     @property
     def said(self) -> str:
-        """The last errors that Ansible printed outside of any task: a play that cannot be parsed, for instance."""
+        """What Ansible printed as errors outside of any task: a play that cannot be parsed, for instance."""
         return shorten(self._clean(self._said))
 
     def _clean(self, text: str) -> str:
@@ -86,9 +87,15 @@ class Reducer:
             return self._stats(data)
         elif kind == "playbook_on_no_hosts_matched":
             return {"is": "empty"}
-        elif kind == "error" or (kind == "verbose" and "ERROR" in str(event.get("stdout", ""))):
-            self._said = f"{self._said}\n{event.get('stdout', '')}".strip()[-4 * MESSAGE_BYTES :]
+        else:
+            self._listen(kind, str(event.get("stdout", "")))
         return None
+
+    def _listen(self, kind: str, text: str) -> None:
+        """Keep an error that Ansible prints before or after all tasks: line by line, the place behind the message."""
+        self._in_error = kind in ("error", "verbose") and (self._in_error or "ERROR" in text)
+        if self._in_error and text.strip():
+            self._said = f"{self._said}\n{text}".strip()[: 4 * MESSAGE_BYTES]
 
     def _result(self, outcome: str, data: Mapping[str, Any]) -> dict[str, Any] | None:
         action = str(data.get("task_action", "")).rpartition(".")[2]

@@ -90,7 +90,7 @@ def run_play(call: PlayCall, on_result: Callable[[Result], None], cancel: thread
         stopped: str | None = None
         try:
             _hand_over(process, call, root, variables, secrets)
-            stopped = _follow(process, record, cancel, began_s + call.timeout_s)
+            stopped = _follow(process, record, cancel, call.timeout_s)
         finally:
             clean = _finish(process, call, by_itself=stopped == "")
             private.remove(root)
@@ -137,15 +137,16 @@ def _hand_over(
         pass  # it ended at once; the report says that nothing was told, and shows its last words
 
 
-def _follow(process: subprocess.Popen[bytes], record: _Record, cancel: threading.Event, deadline_s: float) -> str:
+def _follow(process: subprocess.Popen[bytes], record: _Record, cancel: threading.Event, limit_s: float) -> str:
     """Take in messages until the worker closes its pipe; return why we stopped it, or nothing."""
+    deadline_s = time.monotonic() + limit_s
     for line in _lines(process):
         if line is not None:
             record.take(json.loads(line))
         if cancel.is_set():
             return "cancelled"
         if time.monotonic() > deadline_s:
-            return "the time limit of the step passed"
+            return f"the time limit of the step ({limit_s:g} s) passed"
     return ""
 
 
@@ -228,7 +229,8 @@ def _report(call: PlayCall, record: _Record, stopped: str, trouble: str, duratio
     elif outcome is Outcome.UNKNOWN:
         if record.empty:
             reason = "the play matched no host of the inventory"
-        reason = "\n".join(part for part in (reason, record.said, "" if record.exit_code == 0 else trouble) if part)
+        why = record.said or ("" if record.exit_code == 0 else trouble)
+        reason = f"{reason}: {why}" if why else reason
     outputs = record.outputs
     if len(json.dumps(outputs).encode()) > OUTPUTS_BYTES:
         outcome, outputs = Outcome.UNKNOWN, {}
