@@ -84,7 +84,7 @@ class ActivationReport:
         """
         done = [switch for switch in self.switches if switch.result.outcome.good]
         at = [switch.switched_at_ns for switch in done if switch.switched_at_ns]
-        ended = max((switch.ended_at_ns for switch in done), default=intent_at_ns)
+        ended = max((switch.ended_at_ns for switch in done if switch.ended_at_ns), default=intent_at_ns)
         return {
             "hosts": len(done),
             "switch_ms": round(max((switch.switch_ms for switch in done), default=0.0), 3),

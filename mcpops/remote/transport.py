@@ -38,12 +38,10 @@ SSH_OPTIONS = (
 
 # What OpenSSH's client says on stderr -> what to do about it.
 SSH_HINTS = (
-    ("Host key verification failed", "the host key is not the known one: compare it with the host's console, then add "
-     "it to the known_hosts file"),
-    ("host key is known", "the host key is not known: compare it with the host's console, then add it to the "
-     "known_hosts file (ssh-keyscan shows it)"),
     ("REMOTE HOST IDENTIFICATION HAS CHANGED", "the host key changed: reinstalled, or somebody in between; ask before "
      "you replace the line in known_hosts"),
+    ("Host key verification failed", "the host key is not known: compare it with the host's console, then add it to "
+     "the known_hosts file (ssh-keyscan shows it)"),
     ("Permission denied", "the host does not accept this key: see user and private key of the inventory, or ssh-add"),
     ("Connection refused", "the host is up and its sshd is not: see port and service"),
     ("No route to host", "the host is down or cut off"),
