@@ -59,7 +59,6 @@ def _do(session: Session, environment: Environment, to: str | None, *, sync: boo
             order,
             now=clock.now,
             intend=lambda plan: notes.intend(plan, clock.now()),
-            scratch=directory / "ca",
         )
     return done, notes.conclude(done, clock.now())
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from mcpops.core.files import write_atomic
 from mcpops.deploy.cutover import CALL_S
 from mcpops.deploy.fleet_state import STEADY, FrontState, read_front
 from mcpops.deploy.plan import Move, RollbackPlan
@@ -20,8 +20,13 @@ from mcpops.remote.fleet import Fleet, in_parallel
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def prove(fleet: Fleet, plan: RollbackPlan, scratch: Path, timeout_s: float) -> list[Result]:
+def prove(fleet: Fleet, plan: RollbackPlan, timeout_s: float) -> list[Result]:
     """Return two rows a front: its status read back, and an MCP session through it from this machine."""
+    with tempfile.TemporaryDirectory(prefix="mcpops-") as scratch:
+        return _prove(fleet, plan, Path(scratch), timeout_s)
+
+
+def _prove(fleet: Fleet, plan: RollbackPlan, scratch: Path, timeout_s: float) -> list[Result]:
     moves = {move.host: move for move in plan.activation.moves if move.host in fleet.channels}
 
     def one(host: str) -> list[Result]:
@@ -64,7 +69,7 @@ def _served(front: FrontState, target: Target, move: Move, scratch: Path, timeou
 def endpoint(front: FrontState, target: Target, scratch: Path, timeout_s: float) -> Endpoint:
     """Return where this machine reaches the front: its own URL, and its host's address where that is a loopback.
 
-    The CA certificate came over the channel, and is written to `scratch` for the TLS library.
+    The CA certificate came over the channel, and is written to the directory `scratch` for the TLS library.
     """
     said = front.front
     parts = urlsplit(str(said["url"]))
@@ -73,7 +78,7 @@ def endpoint(front: FrontState, target: Target, scratch: Path, timeout_s: float)
         parts = parts._replace(netloc=f"{address}:{parts.port}" if parts.port else address)
     cafile = None
     if said.get("ca_pem"):
-        cafile = scratch / f"{front.host}.ca.pem"
-        write_atomic(cafile, str(said["ca_pem"]))
+        cafile = scratch / f"{front.host}.pem"
+        cafile.write_text(str(said["ca_pem"]), encoding="utf-8")
     url = urlunsplit(parts._replace(path=str(said.get("mcp_path") or "/mcp")))
     return Endpoint(url, str(cafile) if cafile else None, said.get("server_name"), timeout_s=timeout_s)

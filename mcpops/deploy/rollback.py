@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from mcpops.core.errors import ExitCode
 from mcpops.deploy.cutover import ActivationReport, Right, activate, nothing_to_do, read_fronts
@@ -47,12 +46,11 @@ def roll_back(
     *,
     now: Callable[[], datetime],
     intend: Callable[[RollbackPlan], None],
-    scratch: Path,
     timeout_s: float = 5.0,
 ) -> Rollback:
     """Bring the fronts that answer to the release; `intend` is told the plan before anything changes.
 
-    `scratch` is a private directory for the fronts' CA certificates. Raises what the plan refuses (Refused,
+    `timeout_s` is for each request of the proof. Raises what the plan refuses (Refused,
     UsageError, Unknown) with nothing changed, and Fenced when a newer run took the fronts over.
     """
     begin_s = time.monotonic()
@@ -67,7 +65,7 @@ def roll_back(
         fronts = read_fronts(fleet)
     from mcpops.deploy.proof import prove  # noqa: PLC0415 - TLS and HTTP, 20 ms that the switch need not wait for
 
-    proofs = prove(fleet, plan, scratch, timeout_s)
+    proofs = prove(fleet, plan, timeout_s)
     rows = (*report.results, *proofs, *_left_out(fleet, plan))
     attempt = AttemptReport(
         outcome=_outcome(rows),

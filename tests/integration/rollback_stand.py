@@ -153,9 +153,13 @@ class TwoFronts:
         """Write the targets file as the last reading of the inventory did."""
         save_targets(self.state / "targets.json", targets, tree_digest(self.project / "inventories" / "prod"))
 
-    def rollback(self, *words: str) -> tuple[int, dict[str, Any], str]:
-        """`mcpops rollback` as a process of its own: exit code, its JSON, what it said on stderr."""
-        program = "import sys; from mcpops.cli.app import main; sys.exit(main())"
+    def rollback(self, *words: str, forbid: tuple[str, ...] = ()) -> tuple[int, dict[str, Any], str]:
+        """`mcpops rollback` as a process of its own: exit code, its JSON, what it said on stderr.
+
+        Importing a package in `forbid` fails in it.
+        """
+        program = f"import sys; sys.modules.update(dict.fromkeys({forbid!r})); from mcpops.cli.app import main; "
+        program += "sys.exit(main())"
         argv = [sys.executable, "-c", program, "rollback", "-C", str(self.project), "-e", "prod", "--json", *words]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
         return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
@@ -163,7 +167,3 @@ class TwoFronts:
     def records(self) -> list[dict[str, Any]]:
         """What the rollbacks wrote down, the oldest first."""
         return [json.loads(path.read_text()) for path in sorted((self.state / "rollbacks").glob("*.json"))]
-
-    def last_requests_ns(self, slot: str) -> int:
-        """When a slot got its last request on any front."""
-        return max(int(front.backends[slot].stats()["last_request_ns"]) for front in self.fronts.values())
