@@ -163,8 +163,10 @@ def _displace(store: SlotStore, place: Place, release: Release) -> None:
 
 def _clear(store: SlotStore, place: Place, release: Release) -> None:
     """Stop and delete a release that did not come up; what was displaced stays on disk."""
-    store.driver.stop(place, float(release["stop_timeout_s"]))
-    store.driver.discard(place, release)
+    try:
+        store.driver.stop(place, float(release["stop_timeout_s"]))
+    finally:  # on a full disk `stop` cannot write its note either, and this is what makes room again
+        store.driver.discard(place, release)
 
 
 def _prune(store: SlotStore, place: Place, release: Release) -> None:

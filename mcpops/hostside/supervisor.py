@@ -119,8 +119,9 @@ class _Transport(xmlrpc.client.Transport):
 
     def make_connection(self, host: object) -> http.client.HTTPConnection:
         """Return a connection to the socket, whatever the host."""
-        del host
-        return _UnixConnection(self._path, self._timeout_s)
+        connection = _UnixConnection(self._path, self._timeout_s)
+        self._connection = (str(host), connection)  # where the base class looks for what it has to close
+        return connection
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -134,4 +135,8 @@ class _UnixConnection(http.client.HTTPConnection):
         """Connect to the socket."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        try:
+            self.sock.connect(self._path)
+        except OSError:
+            self.close()
+            raise
