@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from mcpops.core.errors import Busy, Failed
+from mcpops.lab import cgroups
 from mcpops.lab.files import DATA, locked, remove_tree
 from mcpops.lab.packages import find_program
 
 SPEC = DATA / "base.toml"
 APT_SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
+PARTIAL = "part-*"
 _BUILD_TIMEOUT_S = 900
 _LOCK_TIMEOUT_S = 1200  # another process may be building
 
@@ -84,11 +86,11 @@ class BaseSpec:
         return total.hexdigest()[:16]
 
 
-def base(cache: Path, spec: BaseSpec, *, join: Callable[[], None], say: Callable[[str], None]) -> Path:
+def base(cache: Path, spec: BaseSpec, *, lab: str, say: Callable[[str], None]) -> Path:
     """Return the base that `spec` describes: built (about a minute) if the cache lacks it, then never changed.
 
-    `join` runs in the builder before mmdebstrap: it enters the lab's cgroup, by which a build is found and ended
-    when its launcher was killed. Raises Failed when the build fails, Busy when another build does not end.
+    It is built in the cgroups of `lab`, by which a build is found and ended when its launcher was killed. Raises
+    Failed when the build fails, Busy when another build does not end.
     """
     root = cache / f"base-{spec.digest()}"
     with locked(cache / "lock", what="the lab's cache", timeout_s=_LOCK_TIMEOUT_S):
@@ -97,24 +99,23 @@ def base(cache: Path, spec: BaseSpec, *, join: Callable[[], None], say: Callable
         _remove_partial(cache)
         say(f"lab: building the base {root.name} (once; about a minute)")
         part = cache / f"part-{os.getpid()}"
-        _build(part, spec, join)
+        _build(part, spec, lab)
         part.rename(root)
     return root
 
 
-def _build(part: Path, spec: BaseSpec, join: Callable[[], None]) -> None:
-    hook = f'--customize-hook={spec.setup} "$1"'
+def _build(part: Path, spec: BaseSpec, lab: str) -> None:
+    hook = f'--customize-hook=sh {spec.setup} "$1"'
     log = part.with_suffix(".log")
     with log.open("wb") as output:
         done = subprocess.run(
-            ["setpriv", "--pdeathsig", "TERM", *spec.command, hook, spec.suite, str(part), "-"],
+            cgroups.inside(lab, [*spec.command, hook, spec.suite, str(part), "-"]),
             input=spec.sources.encode(),
             stdout=output,
             stderr=output,
             env={**os.environ, "LAB_REPOSITORY": " ".join(spec.repository)},
             timeout=_BUILD_TIMEOUT_S,
             check=False,
-            preexec_fn=join,
         )
     if done.returncode:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
@@ -127,12 +128,12 @@ def _build(part: Path, spec: BaseSpec, join: Callable[[], None]) -> None:
 
 
 def _remove_partial(cache: Path) -> None:
-    for left in cache.glob("part-*"):
+    for left in cache.glob(PARTIAL):
         remove_tree(left)
 
 
 def remove_partial(cache: Path) -> None:
     """Remove what a killed build left in the cache, unless a build is running."""
-    if any(cache.glob("part-*")):
+    if any(cache.glob(PARTIAL)):
         with contextlib.suppress(Busy), locked(cache / "lock", what="the lab's cache", timeout_s=0):
             _remove_partial(cache)

@@ -10,20 +10,25 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from mcpops.core.errors import Failed
 
 ROOT = Path("/sys/fs/cgroup")
+TOOLS = "_tools"  # the member for programs that work on a lab: builds, ssh, skopeo; no host can have this name
+_ENTER = 'for group in $1; do echo $$ > "$group/cgroup.procs" || exit 1; done; shift; exec "$@"'
 _POLL_S = 0.02
 
 
 def make(lab: str, member: str) -> list[Path]:
-    """Create the cgroups of one host (or of a build) below those of this process, and return them."""
+    """Create the cgroups of one member (a host, or TOOLS) of a lab, and return them."""
     made = []
-    for parent in _own():
+    for parent in _parents():
         top = parent / _name(lab)
         top.mkdir(exist_ok=True)
+        if (top / "cgroup.subtree_control").exists():
+            _delegate(top)
         if (top / "cpuset.mems").exists() and (top / "cgroup.clone_children").exists():  # v1: empty until set
             for key in ("cpuset.cpus", "cpuset.mems"):
                 (top / key).write_text((parent / key).read_text())
@@ -33,10 +38,20 @@ def make(lab: str, member: str) -> list[Path]:
     return made
 
 
-def enter(groups: list[Path]) -> None:
-    """Move this process into `groups`; raises OSError when one of them was removed meanwhile."""
-    for group in groups:
-        (group / "cgroup.procs").write_text(str(os.getpid()))
+def _delegate(top: Path) -> None:
+    """Let a v2 cgroup's children have every controller that it has (as far as the machine lets us)."""
+    for controller in (top / "cgroup.controllers").read_text().split():
+        with contextlib.suppress(OSError):
+            (top / "cgroup.subtree_control").write_text(f"+{controller}")
+
+
+def inside(lab: str, argv: Sequence[str], member: str = TOOLS) -> list[str]:
+    """Return the argv that runs `argv` in a lab's cgroups, so that `remove` ends it whatever became of its parent.
+
+    It fails when the lab is taken down before it could enter them. No preexec_fn: that is not safe beside threads.
+    """
+    groups = " ".join(str(group) for group in make(lab, member))
+    return ["/bin/sh", "-c", _ENTER, "sh", groups, *argv]
 
 
 def find(lab: str, member: str = "") -> list[Path]:
@@ -128,15 +143,23 @@ def _name(lab: str) -> str:
     return f"mcpops-lab.{lab}"
 
 
-def _own() -> list[Path]:
-    """Return this process's cgroup in each mounted hierarchy."""
+def _parents() -> list[Path]:
+    """Return where a lab's cgroups go: below this process's own in each v1 hierarchy, at the top of v2.
+
+    v2 gives controllers to the children of a cgroup without processes only; its top is the exception.
+    """
     mine = dict(line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
     found = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         left, right = line.split(" - ")
         kind, _, options = right.split()[:3]
-        for names, path in mine.items():
-            unified = kind == "cgroup2" and not names
-            if unified or (kind == "cgroup" and names and {*names.split(",")} <= {*options.split(",")}):
-                found.append(Path(left.split()[4]) / path.lstrip("/"))
+        mount = Path(left.split()[4])
+        if kind == "cgroup2":
+            found.append(mount)
+        elif kind == "cgroup":
+            found += [
+                mount / path.lstrip("/")
+                for names, path in mine.items()
+                if names and {*names.split(",")} <= {*options.split(",")}
+            ]
     return found

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,13 +55,12 @@ class Ecosystem:
 
     def up(self) -> dict[str, Any]:
         """Bring everything up and return the status; repeating it is safe and takes seconds."""
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            building = pool.submit(images, self.lab.places.cache, say=self.say)
-            self.lab.up(HOSTS, files=self._files)
-            host = self.lab[registries.HOST]
-            registry = Registry.ensure(self.lab.directory, self.authority)
-            registry.start(host)
-            built = building.result()
+        self.lab.check()
+        built = images(self.lab.places.cache, lab=self.lab.name, say=self.say)
+        self.lab.up(HOSTS, files=self._files)
+        host = self.lab[registries.HOST]
+        registry = Registry.ensure(self.lab.directory, self.authority)
+        registry.start(host)
         registry.push(host, built)
         self._write_releases(built)
         write_atomic(self.inventory, _WRITTEN + yaml.safe_dump(self._inventory(), sort_keys=False), mode=0o644)

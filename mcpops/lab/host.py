@@ -90,7 +90,8 @@ class Host:
         """Boot the host; it does not end with this process."""
         groups = cgroups.make(self.lab, self.name)
         command = [
-            "setsid", "--fork", "unshare", "--mount", "--propagation=private", str(DATA / "supervisor.sh"), *NSPAWN,
+            "setsid", "--fork", "unshare", "--mount", "--propagation=private",
+            "/bin/sh", str(DATA / "supervisor.sh"), *NSPAWN,
             f"--directory={self.directory}/root",
             f"--machine={self.lab}-{self.name}",
             f"--hostname={self.name}",
@@ -118,7 +119,7 @@ class Host:
         Raises Failed when it ends with another code than 0 and `check` is set; subprocess.TimeoutExpired.
         """
         done = subprocess.run(
-            ["ssh", "-F", str(self.lab_directory / "ssh_config"), self.name, command],
+            cgroups.inside(self.lab, ["ssh", "-F", str(self.lab_directory / "ssh_config"), self.name, command]),
             input=stdin if stdin is not None else "",
             capture_output=True, text=True, timeout=timeout_s, check=False,
         )  # fmt: skip

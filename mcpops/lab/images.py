@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mcpops.core.errors import Failed
+from mcpops.lab import cgroups
 from mcpops.lab.base import apt_sources
 from mcpops.lab.files import DATA, locked
 from mcpops.lab.layers import EPOCH_S, Layout
@@ -45,53 +46,54 @@ class Images:
                 "python3", "-m", "mcp_server_time")  # fmt: skip
 
 
-def images(cache: Path, *, say: Callable[[str], None], spec: Path = SPEC) -> Images:
+def images(cache: Path, *, lab: str, say: Callable[[str], None], spec: Path = SPEC) -> Images:
     """Return the images that `spec` describes: built (some 20 s) if the cache lacks them.
 
-    Raises Failed when a package cannot be had, Busy when another build does not end.
+    It works in the cgroups of `lab`, like the base's build. Raises Failed when a package cannot be had, Busy when
+    another build does not end.
     """
     conf = tomllib.loads(spec.read_text())
     lock = (spec.parent / conf["lock"]).read_text()
     inputs = json.dumps([_FORMAT, conf, lock, apt_sources(conf["suite"]), _can_compile(conf["python"])])
     place = cache / f"images-{hashlib.sha256(inputs.encode()).hexdigest()[:16]}"
-    with locked(cache / "images.lock", what="the lab's image cache", timeout_s=2 * _TIMEOUT_S):
+    with locked(cache / "lock", what="the lab's cache", timeout_s=2 * _TIMEOUT_S):
         if not (place / "digests.json").exists():
             say("lab: building the images (once; half a minute)")
-            with tempfile.TemporaryDirectory(prefix="images-part-", dir=cache) as part:
+            with tempfile.TemporaryDirectory(prefix="part-images-", dir=cache) as part:
                 layout = Path(part) / "layout"
-                digests = _build(layout, Path(part), conf, lock)
+                digests = _build(layout, Path(part), conf, lock, lab)
                 (layout / "digests.json").write_text(json.dumps(digests))
                 shutil.rmtree(place, ignore_errors=True)
                 layout.rename(place)
     return Images(place, json.loads((place / "digests.json").read_text()), conf["port"])
 
 
-def _build(target: Path, work: Path, conf: dict[str, Any], lock: str) -> dict[str, str]:
+def _build(target: Path, work: Path, conf: dict[str, Any], lock: str, lab: str) -> dict[str, str]:
     layout = Layout(target)
     debian = work / "debian.tar"
-    _debian(debian, conf)
+    _debian(debian, conf, lab)
     with debian.open("rb") as tar:
         below = [layout.add_layer(tar)]
-    below.append(layout.add_tree(_site(work / "common", lock, conf["python"]), SITE))
+    below.append(layout.add_tree(_site(work / "common", lock, conf["python"], lab), SITE))
     digests = {}
     for tag, requirement in conf["servers"].items():
-        top = layout.add_tree(_site(work / tag, requirement, conf["python"]), SITE)
+        top = layout.add_tree(_site(work / tag, requirement, conf["python"], lab), SITE)
         digests[tag] = layout.add_image(tag, [*below, top], _config(tag, conf))
     return digests
 
 
-def _debian(target: Path, conf: dict[str, Any]) -> None:
+def _debian(target: Path, conf: dict[str, Any], lab: str) -> None:
     """Unpack Debian packages, none of their scripts run, and compile the standard library."""
     unwanted = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _UNWANTED]
     compile_hook = '--customize-hook=chroot "$1" python3 -m compileall -qq --invalidation-mode unchecked-hash /usr/lib'
     _run(
         ["mmdebstrap", "--quiet", "--variant=extract", "--mode=root", *unwanted, compile_hook,
          f"--include={','.join(conf['packages'])}", conf["suite"], str(target), "-"],
-        "the Debian layer of the images", stdin=apt_sources(conf["suite"]),
+        "the Debian layer of the images", lab, stdin=apt_sources(conf["suite"]),
     )  # fmt: skip
 
 
-def _site(target: Path, requirements: str, python: str) -> Path:
+def _site(target: Path, requirements: str, python: str, lab: str) -> Path:
     """Install requirements for the image's Python into a directory, compiled.
 
     uv and not pip: with --python-version, pip still takes markers from the builder's Python, and leaves out what
@@ -104,7 +106,7 @@ def _site(target: Path, requirements: str, python: str) -> Path:
          "--require-hashes", "--only-binary", ":all:", "--python-version", python,
          "--python-platform", "x86_64-manylinux_2_36", "--link-mode", "copy",
          "--target", str(target), "--requirement", str(source)],
-        "the Python packages of the images",
+        "the Python packages of the images", lab,
     )  # fmt: skip
     shutil.rmtree(target / "bin", ignore_errors=True)  # scripts that name this machine's Python
     if _can_compile(python):
@@ -131,9 +133,9 @@ def _config(tag: str, conf: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _run(argv: list[str], what: str, stdin: str = "") -> None:
+def _run(argv: list[str], what: str, lab: str, stdin: str = "") -> None:
     done = subprocess.run(
-        argv, input=stdin, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False,
+        cgroups.inside(lab, argv), input=stdin, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False,
         env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH_S)},
     )  # fmt: skip
     if done.returncode:

@@ -127,12 +127,9 @@ class Lab:
             raise UsageError(f"the lab {self.name} is down", hint=f"mcpops lab up --name {self.name}")
         return Outside(self.network, Subnet(record["subnet"]))
 
-    def up(self, names: Sequence[str], *, files: Callable[[Host], Files] | None = None) -> Lab:
-        """Make the hosts that do not exist, boot those that do not run, and wait for SSH on all of `names`.
-
-        `files` gives what to write into a new host before its first boot. Repeating it is safe, also after a kill
-        in the middle. Raises Refused without root, Failed when a package is missing or a host does not come.
-        """
+    @staticmethod
+    def check() -> None:
+        """Raise Refused without root, and Failed when a package of this machine is missing; nothing was started."""
         if os.geteuid() != 0:
             raise Refused(
                 "the lab needs root",
@@ -140,6 +137,14 @@ class Lab:
                 hint="run as root on Debian, or use the embedded default: make demo",
             )
         packages.check()
+
+    def up(self, names: Sequence[str], *, files: Callable[[Host], Files] | None = None) -> Lab:
+        """Make the hosts that do not exist, boot those that do not run, and wait for SSH on all of `names`.
+
+        `files` gives what to write into a new host before its first boot. Repeating it is safe, also after a kill
+        in the middle. Raises Refused without root, Failed when a package is missing or a host does not come.
+        """
+        self.check()
         for name in names:
             _check_host_name(name)
         with self._locked():
@@ -200,8 +205,7 @@ class Lab:
 
     def _fresh(self) -> None:
         self._remove()
-        groups = cgroups.make(self.name, "build")
-        root = base(self.places.cache, BaseSpec.read(), join=lambda: cgroups.enter(groups), say=self._say)
+        root = base(self.places.cache, BaseSpec.read(), lab=self.name, say=self._say)
         self.directory.mkdir(parents=True, mode=0o700)
         (self.directory / "hosts").mkdir()
         new_key(self.directory / "key", f"lab {self.name}")
@@ -257,7 +261,7 @@ class Lab:
 
 
 def _check_host_name(name: str) -> None:
-    if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name) or name == "build":
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name):
         raise UsageError(
-            f"{name!r} cannot name a lab host", detail="expected 1 to 31 of a-z, 0-9 and -, a letter first; not 'build'"
+            f"{name!r} cannot name a lab host", detail="expected 1 to 31 of a-z, 0-9 and -, a letter first"
         )

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mcpops.core.errors import Failed
 from mcpops.core.files import write_atomic
+from mcpops.lab import cgroups
 from mcpops.lab.files import DATA
 from mcpops.lab.host import Host
 from mcpops.lab.images import Images
@@ -114,9 +115,9 @@ class Registry:
         (trust / "ca.crt").write_text(self.authority.cafile.read_text())
         for tag in images.digests:
             done = subprocess.run(
-                ["skopeo", "--insecure-policy", "copy", "--quiet", "--preserve-digests",
+                cgroups.inside(host.lab, ["skopeo", "--insecure-policy", "copy", "--quiet", "--preserve-digests",
                  "--dest-authfile", str(login), "--dest-cert-dir", str(trust),
-                 f"oci:{images.layout}:{tag}", f"docker://{address}/{REPOSITORY}:{tag}"],
+                 f"oci:{images.layout}:{tag}", f"docker://{address}/{REPOSITORY}:{tag}"]),
                 capture_output=True, text=True, timeout=120, check=False,
             )  # fmt: skip
             if done.returncode:

@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from mcpops.deploy.release import load_release
+from mcpops.lab.ecosystem import Ecosystem
 from mcpops.lab.files import Places
-from mcpops.lab.lab import Lab
+from mcpops.lab.lab import Lab, to_stderr
 
 pytestmark = pytest.mark.lab
 
 # Kills itself at the Nth call of any function of the lab: a moment that can be repeated, unlike a time.
 LAUNCHER = """
 import os, signal, sys
+from pathlib import Path
+from mcpops.lab.ecosystem import Ecosystem
 from mcpops.lab.lab import Lab
 
 left = int(sys.argv[1])
@@ -28,32 +32,33 @@ def count(frame, event, argument):
             os.kill(os.getpid(), signal.SIGKILL)
 
 sys.setprofile(count)
-Lab("robust").up(["a", "b", "c"])
+Ecosystem(Lab("robust"), Path(sys.argv[2]), print).up()
+sys.setprofile(None)
 print(int(sys.argv[1]) - left)
 """
 ROOT = Path(__file__).parents[2]
 
 
-def _launch(kill_at: int, **environment: str) -> subprocess.Popen[str]:
+def _launch(kill_at: int, project: Path, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER, str(kill_at)],
+        [sys.executable, "-c", LAUNCHER, str(kill_at), str(project)],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT, env={**os.environ, **environment},
     )  # fmt: skip
 
 
-def _killed_at(part: float, calls: int) -> None:
-    launcher = _launch(max(1, int(part * calls)))
+def _killed_at(part: float, calls: int, project: Path) -> None:
+    launcher = _launch(max(1, int(part * calls)), project)
     launcher.communicate(timeout=120)
     assert launcher.returncode == -9, "the launcher ended before it was killed"
 
 
 @pytest.fixture(scope="module")
-def calls() -> int:
-    """How many calls an `up` of three hosts makes before it waits for them to boot."""
-    launcher = _launch(10**9)
+def calls(tmp_path_factory: pytest.TempPathFactory) -> int:
+    """How many calls an `up` of the whole lab makes."""
+    launcher = _launch(10**9, tmp_path_factory.mktemp("project"))
     seen, _ = launcher.communicate(timeout=600)
     Lab("robust").down()
-    return int(seen)
+    return int(seen.split()[-1])
 
 
 def test_up_and_down_leave_nothing(robust, left_of):
@@ -70,16 +75,16 @@ def test_up_and_down_leave_nothing(robust, left_of):
 
 
 @pytest.mark.parametrize("part", [0.2, 0.6])
-def test_down_after_a_kill_leaves_nothing(robust, left_of, calls, part):
-    _killed_at(part, calls)
+def test_down_after_a_kill_leaves_nothing(robust, left_of, calls, part, tmp_path):
+    _killed_at(part, calls, tmp_path)
     robust.down()
     assert left_of(robust) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", [n / 24 for n in range(1, 24)])
-def test_down_after_a_kill_at_many_moments_leaves_nothing(robust, left_of, calls, part):
-    _killed_at(part, calls)
+def test_down_after_a_kill_at_many_moments_leaves_nothing(robust, left_of, calls, part, tmp_path):
+    _killed_at(part, calls, tmp_path)
     robust.down()
     assert left_of(robust) == []
     time.sleep(0.5)
@@ -88,27 +93,38 @@ def test_down_after_a_kill_at_many_moments_leaves_nothing(robust, left_of, calls
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", [n / 12 for n in range(1, 12)])
-def test_up_after_a_kill_repairs(robust, left_of, calls, part):
-    _killed_at(part, calls)
-    robust.up(["a", "b", "c"])
-    assert robust.status().state == "up"
+def test_up_after_a_kill_repairs(robust, left_of, calls, part, tmp_path):
+    _killed_at(part, calls, tmp_path)
+    ecosystem = Ecosystem(robust, tmp_path, to_stderr)
+    found = ecosystem.up()
+    assert found["state"] == "up"
+    assert found["releases"] == ["time-2026.7.10", "time-2026.10.10"]
     for name, host in robust.hosts.items():
         assert host.ssh("hostname").stdout == f"{name}\n"
-    robust.down()
+    image = load_release(ecosystem.releases / "time-2026.7.10.yml").artifact["image"]
+    robust["front1"].ssh(f"docker pull -q {image}")
+    ecosystem.down()
     assert left_of(robust) == []
+    assert not ecosystem.inventory.exists()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after_s", [1, 6, 15])
-def test_a_killed_build_of_the_base_leaves_nothing(tmp_path, left_of, after_s):
+@pytest.mark.parametrize("what", ["part-images-*/debian.tar", "part-images-*/common", "part-*/usr", "part-*/srv/repo*"])
+def test_a_killed_build_leaves_nothing(tmp_path, left_of, what):
     lab = Lab("robust", places=Places(cache=tmp_path / "cache", state=Places.from_environment().state))
-    launcher = _launch(10**9, LAB_CACHE=str(lab.places.cache))
-    time.sleep(after_s)
+    launcher = _launch(10**9, tmp_path, LAB_CACHE=str(lab.places.cache))
+    deadline_s = time.monotonic() + 120
+    while not list(lab.places.cache.glob(what)):
+        assert launcher.poll() is None, f"ended before {what} was there"
+        assert time.monotonic() < deadline_s, f"no {what} after 120 s"
+        time.sleep(0.05)
     launcher.kill()
     launcher.communicate(timeout=10)
-    assert list(lab.places.cache.glob("part-*")), "it was killed before or after the build"
+    assert [line for line in left_of(lab) if line.startswith("partial build")]
     lab.down()
     assert left_of(lab) == []
+    time.sleep(0.5)
+    assert left_of(lab) == [], "a process of the killed build came late"
 
 
 @pytest.mark.slow
@@ -127,8 +143,8 @@ def test_two_labs_side_by_side(robust, left_of):
 
 
 @pytest.mark.slow
-def test_two_at_once_make_one_lab(robust):
-    both = [_launch(10**9), _launch(10**9)]
+def test_two_at_once_make_one_lab(robust, tmp_path):
+    both = [_launch(10**9, tmp_path), _launch(10**9, tmp_path)]
     assert [launcher.wait(timeout=60) for launcher in both] == [0, 0]
     for launcher in both:
         launcher.communicate()

@@ -32,8 +32,8 @@ def test_a_name_that_cannot_name_an_interface_is_refused(name):
 def test_a_place_that_cannot_name_a_host_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(packages, "check", lambda: None)
-    with pytest.raises(UsageError, match="'build' cannot name a lab host"):
-        Lab("unit", places=Places(tmp_path, tmp_path)).up(["web", "build"])
+    with pytest.raises(UsageError, match="'_tools' cannot name a lab host"):
+        Lab("unit", places=Places(tmp_path, tmp_path)).up(["web", "_tools"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -152,6 +152,7 @@ def test_files_of_a_layer_belong_to_root(tmp_path):
 
 def test_status_of_a_lab_that_is_down(tmp_path, monkeypatch):
     monkeypatch.setenv("LAB_STATE", str(tmp_path))
+    (tmp_path / "inventories").mkdir()
     session = Session(project=tmp_path)
     done = CliRunner().invoke(lab_command, ["status", "--name", "nosuch", "--json"], obj=session)
     assert done.exit_code == 0, done.output
