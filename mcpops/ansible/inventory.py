@@ -80,7 +80,7 @@ def load_inventory(env_dir: Path, project: Path, names: Iterable[str] = ()) -> I
     question = {
         "sources": [str(env_dir.resolve())],
         "names": wanted,
-        "playbook_dir": str(home / "playbooks"),
+        "playbook_dir": str(home / "playbooks" if (home / "playbooks").is_dir() else home),
         "extra": {PROJECT_VARIABLE: str(home)},
     }
     answer = _ask(question, project, env_dir)

@@ -1,0 +1,114 @@
+"""Real inventories through Ansible's own reader."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mcpops.ansible.inventory import load_inventory, targets, tree_digest
+from mcpops.core.errors import UsageError
+
+CHECKOUT = Path(__file__).parents[2]
+HOSTS = """\
+fronts:
+  hosts:
+    h1: {ansible_host: 10.99.0.1, site: west}
+    h2: {ansible_connection: local, ansible_python_interpreter: "{{ ansible_playbook_python }}"}
+  vars:
+    ansible_ssh_common_args: "-F {{ inventory_dir }}/ssh_config"
+none: {}
+"""
+VARIABLES = """\
+hostside_path: "{{ service_state_dir }}/hostside.pyz"
+service_state_dir: "{{ mcpops_project | default(inventory_dir ~ '/../..') }}/state/{{ inventory_hostname }}"
+closed: "{{ lookup('ansible.builtin.pipe', 'touch ' ~ inventory_dir ~ '/looked-up') }}"
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    path = tmp_path / "inventories" / "lab"
+    (path / "group_vars").mkdir(parents=True)
+    (path / "hosts.yml").write_text(HOSTS)
+    (path / "group_vars" / "fronts.yml").write_text(VARIABLES)
+    (path / "README.md").write_text("not an inventory")
+    return path
+
+
+def test_templates_are_resolved_as_a_play_would(environment: Path, tmp_path: Path) -> None:
+    inventory = load_inventory(environment, tmp_path, ("site",))
+    first, second = targets(inventory)
+    assert inventory.hosts == ("h1", "h2")
+    assert inventory.variables["h1"]["site"] == "west"
+    assert (first.address, first.ssh_config_file) == ("10.99.0.1", f"{environment}/ssh_config")
+    assert first.hostside_path == f"{tmp_path}/state/h1/hostside.pyz"
+    assert (second.connection, second.python) == ("local", sys.executable)
+
+
+def test_variables_nobody_asked_for_are_not_resolved(environment: Path, tmp_path: Path) -> None:
+    load_inventory(environment, tmp_path)
+    assert not (environment / "looked-up").exists()
+    load_inventory(environment, tmp_path, ("closed",))
+    assert (environment / "looked-up").exists()  # the negative control
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("fronts: {hosts: {h1: {}}\n", "hosts.yml"),
+        ("all: {}\n", "no hosts"),
+        ("fronts: {hosts: {h1: {ansible_host: '{{ nowhere }}'}}}\n", "nowhere"),
+    ],
+)
+def test_an_inventory_that_cannot_be_read_is_an_error_that_says_where(
+    environment: Path, tmp_path: Path, text: str, part: str
+) -> None:
+    (environment / "hosts.yml").write_text(text)
+    with pytest.raises(UsageError) as caught:
+        load_inventory(environment, tmp_path)
+    assert part in caught.value.message + caught.value.detail
+
+
+def test_one_bad_file_of_two_is_an_error_and_not_fewer_hosts(environment: Path, tmp_path: Path) -> None:
+    (environment / "more.yml").write_text("backs: {hosts: {b1: {}}\n")
+    with pytest.raises(UsageError):
+        load_inventory(environment, tmp_path)
+
+
+def test_an_inventory_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not there"):
+        load_inventory(tmp_path / "none", tmp_path)
+
+
+def test_the_digest_follows_the_files(environment: Path) -> None:
+    before = tree_digest(environment)
+    assert tree_digest(environment) == before
+    (environment / "group_vars" / "fronts.yml").write_text(VARIABLES + "more: 1\n")
+    assert tree_digest(environment) != before
+
+
+def test_plain_ansible_in_the_checkout_uses_our_configuration() -> None:
+    program = Path(sys.executable).with_name("ansible-config")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    done = subprocess.run(
+        [program, "dump", "--only-changed"],
+        cwd=CHECKOUT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    for line in (
+        "ANSIBLE_PIPELINING(",
+        "DEFAULT_FORKS(",
+        "DEFAULT_GATHERING(",
+        "INVENTORY_ANY_UNPARSED_IS_FAILED(",
+        f"['{CHECKOUT}/roles']",
+        f"['{CHECKOUT}/plugins/modules']",
+    ):
+        assert line in done.stdout
