@@ -9,12 +9,15 @@ import click
 from mcpops.cli.common import Session, common_options
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from mcpops.cli.project import Environment
+    from mcpops.core.errors import ExitCode
     from mcpops.deploy.plan import RollbackPlan
     from mcpops.deploy.record import RollbackRecord
     from mcpops.deploy.rollback import Rollback
+    from mcpops.model.outcome import AttemptReport
     from mcpops.model.target import Target
 
 # A host that is up answers in 0.3 s; the others are waited for no longer than this before anything happens.
@@ -43,9 +46,11 @@ def rollback(session: Session, to: str | None, sync: bool) -> int:
 
 def _do(session: Session, environment: Environment, to: str | None, *, sync: bool) -> tuple[Rollback, dict[str, Any]]:
     from mcpops.core.clock import SystemClock  # noqa: PLC0415
+    from mcpops.core.errors import Fenced  # noqa: PLC0415
     from mcpops.core.ids import new_run_id  # noqa: PLC0415
     from mcpops.deploy.record import RollbackRecord  # noqa: PLC0415
     from mcpops.deploy.rollback import Order, roll_back  # noqa: PLC0415
+    from mcpops.model.outcome import AttemptReport, Outcome  # noqa: PLC0415
     from mcpops.remote.fleet import Fleet  # noqa: PLC0415
 
     clock = SystemClock()
@@ -54,13 +59,13 @@ def _do(session: Session, environment: Environment, to: str | None, *, sync: boo
     record = RollbackRecord(directory, order.run, environment.name, _who(), clock.now(), {"to": to, "sync": sync})
     notes = Notes(session, environment, record)
     with Fleet.open(_targets(session, environment), session.timeout_s or CONNECT_S) as fleet:
-        done = roll_back(
-            fleet,
-            order,
-            now=clock.now,
-            intend=lambda plan: notes.intend(plan, clock.now()),
-        )
-    return done, notes.conclude(done, clock.now())
+        try:
+            done = roll_back(fleet, order, now=clock.now, intend=lambda plan: notes.intend(plan, clock.now()))
+        except Fenced as error:
+            fenced = AttemptReport(outcome=Outcome.FAILED, reason=f"{error.message}; {error.detail}")
+            notes.conclude(fenced, error.code, clock.now())
+            raise
+    return done, notes.conclude(done.report, done.code, clock.now())
 
 
 class Notes:
@@ -69,7 +74,7 @@ class Notes:
     def __init__(self, session: Session, environment: Environment, record: RollbackRecord) -> None:
         self._session, self._environment, self._record = session, environment, record
 
-    def intend(self, plan: RollbackPlan, at: Any) -> None:  # noqa: ANN401 - datetime, imported by nobody else here
+    def intend(self, plan: RollbackPlan, at: datetime) -> None:
         """Say where it goes and on which hosts; then write it down."""
         say = self._session.say
         say(f"back to {plan.release} ({plan.activation.reasons[0]})")
@@ -84,10 +89,10 @@ class Notes:
         except OSError as error:
             say(f"mcpops: warning: no record of this rollback: {error}")
 
-    def conclude(self, done: Rollback, at: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Write down what came of it."""
+    def conclude(self, report: AttemptReport, code: ExitCode, at: datetime) -> dict[str, Any]:
+        """Write down what came of it; return the whole record, or nothing when it could not be written."""
         try:
-            return self._record.conclude(done.report, done.code, at)
+            return self._record.conclude(report, code, at)
         except (OSError, KeyError) as error:
             self._session.say(f"mcpops: warning: the record of this rollback lacks its end: {error}")
             return {}
