@@ -113,14 +113,16 @@ def _sync(args: argparse.Namespace, context: Context, service: Service) -> Outco
     proxy = Proxy(service.admin_socket)
     with locked(context):
         require_fence(context)
+        # All files are read and understood before the proxy is told of any.
+        routing = read_routing(service)
+        wanted = {name: read_map(service.maps[name]) for name in MAPS}
         pushed = []
-        for name in MAPS:
-            want = read_map(service.maps[name])
+        for name, want in wanted.items():
             if proxy.read_map(service.maps[name]) != want:
                 pushed.append(name)
                 if not context.check:
                     proxy.write_map(service.maps[name], want)
-        return Outcome(bool(pushed), {"pushed": pushed, **describe(context, read_routing(service))})
+        return Outcome(bool(pushed), {"pushed": pushed, **describe(context, routing)})
 
 
 def _settle(args: argparse.Namespace, context: Context, service: Service) -> Outcome:

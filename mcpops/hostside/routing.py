@@ -148,13 +148,15 @@ def append_history(context: Context, line: dict[str, Any]) -> None:
     """Append one fsynced line; take back what was written of it when it cannot be completed."""
     path = context.path("history.jsonl")
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise write_error(path, error) from error
     try:
         length = os.fstat(descriptor).st_size
+        # A crash may have left a line without its end: what is appended must not become a part of it.
+        torn = length > 0 and os.pread(descriptor, 1, length - 1) != b"\n"
         try:
-            _write_all(descriptor, json.dumps(line, sort_keys=True).encode() + b"\n")
+            _write_all(descriptor, b"\n" * torn + json.dumps(line, sort_keys=True).encode() + b"\n")
             os.fsync(descriptor)
         except OSError as error:
             with suppress(OSError):

@@ -205,8 +205,7 @@ def stage_file(path: Path, content: bytes, mode: int = 0o600, *, durable: bool =
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        _remove_abandoned(path)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -218,6 +217,14 @@ def stage_file(path: Path, content: bytes, mode: int = 0o600, *, durable: bool =
             temporary.unlink()
         raise write_error(path, error) from error
     return temporary
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what processes that were killed while they wrote this file have left."""
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        pid = left.name.split(".")[-2]
+        if pid == str(os.getpid()) or not Path("/proc", pid).exists():
+            left.unlink(missing_ok=True)
 
 
 def put_in_place(temporary: Path, path: Path, *, durable: bool = True) -> None:

@@ -156,7 +156,10 @@ class Load:
                 self.answers.append((sent, answer.getheader("x-mcpops-slot") or "", answer.status))
             except OSError as error:
                 self.answers.append((sent, repr(error), 0))
+                connection.close()
                 connection = None
+        if connection:
+            connection.close()
 
     @property
     def failed(self) -> list[tuple[int, str, int]]:
@@ -229,10 +232,9 @@ class FrontStand:
 
     def start_proxy(self) -> None:
         # As systemd and supervisord run it: a master that stays in the foreground, and a worker.
-        self.proxy = subprocess.Popen(
-            [haproxy_program(), "-W", "-f", "haproxy.cfg"], cwd=self.state, stderr=subprocess.DEVNULL,
-            stdout=(self.state / "haproxy.log").open("ab"),
-        )  # fmt: skip
+        with (self.state / "haproxy.log").open("ab") as log:
+            words = [haproxy_program(), "-W", "-f", "haproxy.cfg"]
+            self.proxy = subprocess.Popen(words, cwd=self.state, stdout=log, stderr=log)
         wait_for("the proxy sees its servers up", self.all_up)
 
     def stop_proxy(self) -> None:
