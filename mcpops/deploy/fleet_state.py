@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SLOTS = ("blue", "green")
+NO_SLOT = "none"
 STEADY, BAKE = "steady", "bake"
 
 
@@ -103,7 +104,7 @@ def read_front(host: str, status: Mapping[str, Any]) -> FrontState:
 def _slot(value: Any) -> str | None:  # noqa: ANN401 - JSON
     if isinstance(value, Mapping):
         value = value.get("slot")
-    if value in (None, "none"):
+    if value in (None, NO_SLOT):
         return None
     if value not in SLOTS:
         msg = f"no slot: {value!r}"

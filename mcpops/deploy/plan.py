@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from mcpops.core.errors import ExitCode, McpopsError, Refused, Unknown, UsageError
 from mcpops.core.ids import new_fence
-from mcpops.deploy.fleet_state import BAKE, STEADY, FrontState, PastActivation, other
+from mcpops.deploy.fleet_state import BAKE, NO_SLOT, STEADY, FrontState, PastActivation, SlotState, other
 
 # Who takes a release back says so in the front's history, in the first word of the reason.
 TAKEN_BACK = ("rollback", "undo", "guard")
@@ -119,23 +119,21 @@ def plan_cutover(fronts: Sequence[FrontState], slot: str, release: str | None = 
 def plan_undo(fronts: Sequence[FrontState], slot: str) -> Activation | Refusal:
     """Plan that no front sends new requests to `slot`: each goes back to its other slot.
 
-    Where the other slot holds nothing, there is nothing to go back to: refused.
+    Where that holds nothing (a first deploy), nothing serves afterwards, as nothing did before.
     """
     if not fronts:
         return Refusal(code=ExitCode.UNKNOWN, message="no front answered")
     back = other(slot)
-    empty = [front.host for front in fronts if front.slots[back].release is None and front.active == slot]
-    if empty:
-        return Refusal(
-            code=ExitCode.REFUSED,
-            message=f"nothing to go back to: slot {back} is empty on {', '.join(empty)}",
-            hint="deploy a release that works; the first one has no predecessor",
-        )
-    release = next((front.slots[back].release for front in fronts if front.slots[back].release), None) or "none"
+    slots = {front.host: back if front.slots[back].release else NO_SLOT for front in fronts}
+    release = next((front.slots[back].release for front in fronts if front.slots[back].release), None) or NO_SLOT
     if all(front.active != slot and front.phase == STEADY and front.in_sync for front in fronts):
-        return _already(fronts, release, {front.host: front.active or back for front in fronts})
-    moves = tuple(_move(front, back) for front in fronts if front.slots[back].release)
-    return Activation(release=release, generation=_next(fronts), moves=moves, reasons=(f"back to {back}",))
+        return _already(fronts, release, slots)
+    return Activation(
+        release=release,
+        generation=_next(fronts),
+        moves=tuple(_move(front, slots[front.host]) for front in fronts),
+        reasons=(f"back to {back}, which holds {release}",),
+    )
 
 
 def plan_rollback(
@@ -295,7 +293,7 @@ def _serves(front: FrontState, release: str) -> bool:
 
 
 def _move(front: FrontState, slot: str, *, stage: bool = False) -> Move:
-    state = front.slots[slot]
+    state = front.slots.get(slot) or SlotState(running=True)  # no slot needs nothing
     return Move(
         host=front.host,
         slot=slot,

@@ -18,7 +18,16 @@ from mcpops.hostside.routing import (
     read_routing,
     staged_release,
 )
-from mcpops.hostside.state import EXIT_REFUSED, EXIT_UNKNOWN, EXIT_USAGE, HostError, Outcome, locked, require_fence
+from mcpops.hostside.state import (
+    EXIT_REFUSED,
+    EXIT_UNKNOWN,
+    EXIT_USAGE,
+    NO_SLOT,
+    HostError,
+    Outcome,
+    locked,
+    require_fence,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +63,7 @@ def activate(context: Context, service: Service, order: Order) -> Outcome:
     """
     if order.generation <= order.expect:
         raise HostError("usage", "--generation must be greater than --expect", exit_code=EXIT_USAGE)
-    if not order.force:
+    if not order.force and order.slot != NO_SLOT:
         _wait_until_healthy(service, order)
     begin = time.monotonic()
     with locked(context):
@@ -83,7 +92,7 @@ def _compare(context: Context, old: Routing, order: Order) -> None:
             exit_code=EXIT_REFUSED,
             data={"there": describe(context, old)},
         )
-    if staged_release(context, order.slot) is None:
+    if order.slot != NO_SLOT and staged_release(context, order.slot) is None:
         raise not_staged(order.slot)
 
 

@@ -17,6 +17,7 @@ from mcpops.hostside.service import MAPS, Service, load_service
 from mcpops.hostside.state import (
     EXIT_REFUSED,
     EXIT_UNKNOWN,
+    NO_SLOT,
     SLOTS,
     HostError,
     Outcome,
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verbs of `front`."""
     verbs = parser.add_subparsers(dest="verb", required=True)
     act = verbs.add_parser("activate", help="send new requests to a slot (compare-and-set)")
-    act.add_argument("--slot", choices=SLOTS, required=True)
+    act.add_argument("--slot", choices=(*SLOTS, NO_SLOT), required=True, help="none: nothing serves (503)")
     act.add_argument("--generation", type=int, required=True, help="the generation this becomes")
     act.add_argument("--expect", type=int, required=True, help="the generation that must be in force before")
     act.add_argument("--guard-s", type=float, default=0.0, help="watch the slot for so long and go back when it fails")

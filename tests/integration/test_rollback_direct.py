@@ -78,3 +78,16 @@ def test_undo_in_another_process_than_the_cutover(fronts: dict[str, FrontStand])
     assert act(fronts, "cutover").outcome.good
     assert act(fronts, "cutover", "undo").outcome is Outcome.CHANGED
     assert active(fronts) == {"a": ("blue", "steady"), "b": ("blue", "steady")}
+
+
+def test_undo_of_a_first_deploy_serves_nothing_as_before(tmp_path: Path) -> None:
+    with FrontStand(tmp_path, PORT) as stand:
+        (stand.state / "slots" / "blue.json").unlink()
+        first = {"a": stand}
+        assert act(first, "cutover").outcome.good
+        assert stand.ask()[1] == "green"
+        undo = act(first, "cutover", "undo")
+        assert undo.outcome is Outcome.CHANGED, undo.reason
+        assert active(first) == {"a": ("none", "steady")}
+        assert stand.ask()[0] == 503
+        assert act(first, "cutover", "undo").outcome is Outcome.OK
