@@ -218,7 +218,7 @@ class TestFailures:
 def test_a_disk_that_is_really_full(tmp_path, size):
     """A small file system in a namespace of its own: our own writes (8k) and uv (48k) meet a true ENOSPC."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no user namespaces here")
+        pytest.skip("not on this machine: user namespaces")
     with SlotStand(tmp_path / "h", PORT) as stand:
         bundle = stand.release("tiny-1").bundle()
         argv = f"{shutil.which('python3')} -I {stand.program} --state {stand.state} --run r --fence 1 slot stage blue"
