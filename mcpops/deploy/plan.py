@@ -258,7 +258,7 @@ def _before(history: Sequence[PastActivation], leaving: str | None, verified: Se
     """
     taken_back: set[str | None] = set()
     for now, then in pairwise(history):
-        if now.reason.startswith(TAKEN_BACK):
+        if now.reason.startswith(TAKEN_BACK) and now.release != then.release:
             taken_back.add(then.release)
         if then.release in verified and then.release != leaving and then.release not in taken_back:
             return then.release

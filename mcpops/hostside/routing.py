@@ -115,7 +115,7 @@ def put_in_force(
     """
     path = service.maps["active"]
     temporary = stage_file(path, map_bytes(new.as_map()))
-    if old.slot != new.slot:
+    if (old.slot, old.generation) != (new.slot, new.generation):  # else the bake phase ends, and nothing else
         try:
             append_history(context, history_line(context, old, new, reason))
         except HostError:

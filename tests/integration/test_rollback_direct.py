@@ -80,6 +80,16 @@ def test_undo_in_another_process_than_the_cutover(fronts: dict[str, FrontStand])
     assert active(fronts) == {"a": ("blue", "steady"), "b": ("blue", "steady")}
 
 
+def test_a_front_that_only_got_a_new_generation_keeps_its_history(fronts: dict[str, FrontStand]) -> None:
+    """Half of a cutover happened; the resumed one brings both to one generation; what was before stays known."""
+    fronts["a"].activate("green", "--reason", "cutover: release-green")
+    assert act(fronts, "cutover", guard_s=0.0).outcome is Outcome.CHANGED
+    for stand in fronts.values():
+        said = stand.hostside("status")
+        assert said["generation"] == 3
+        assert {line["release"] for line in said["activations"]} == {"release-green", "release-blue"}
+
+
 def test_undo_of_a_first_deploy_serves_nothing_as_before(tmp_path: Path) -> None:
     with FrontStand(tmp_path, PORT) as stand:
         (stand.state / "slots" / "blue.json").unlink()
