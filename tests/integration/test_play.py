@@ -186,6 +186,14 @@ def test_a_timeout_is_unknown_and_ends_everything(stage: Stage) -> None:
     stage.assert_nothing_left()
 
 
+def test_what_a_task_sends_to_the_background_ends_with_the_step(stage: Stage) -> None:
+    """It has a session and no parent of ours: only a subreaper still has it below itself."""
+    tasks = "    - ansible.builtin.shell: setsid sleep 63 >/dev/null 2>&1 </dev/null &\n"
+    report = stage.run(tasks, limit="f1")
+    assert report.outcome is Outcome.CHANGED
+    stage.assert_nothing_left()
+
+
 def test_a_cancel_is_unknown_and_keeps_what_was_seen(stage: Stage) -> None:
     tasks = "    - {name: first, ansible.builtin.ping: }\n    - ansible.builtin.command: sleep 61\n"
 
@@ -289,6 +297,13 @@ def test_known_secrets_are_masked_in_results_outputs_and_reasons(stage: Stage) -
         assert form not in shown
     assert "print ***" in shown
     assert report.outputs == {"leak": "x ***"}
+
+
+def test_a_secret_at_the_cut_of_a_long_message_is_masked_whole(stage: Stage) -> None:
+    task = "    - ansible.builtin.fail: {msg: \"{{ 'x' * 2030 }}{{ p }}{{ 'y' * 9000 }}\"}\n"
+    report = stage.run(task, variables={"p": Secret("0123456789abcdefghij" * 2)}, limit="f1")
+    assert "x***" in report.results[0].message
+    assert "0123" not in repr(report)
 
 
 def test_without_being_told_the_same_value_is_not_masked(stage: Stage) -> None:
