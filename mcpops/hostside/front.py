@@ -5,7 +5,7 @@ status needs no fence; everything that changes something needs --run and --fence
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -183,7 +183,7 @@ def _preview(args: argparse.Namespace, context: Context, service: Service) -> Ou
             return Outcome(_replace_map(context, service, "preview", {}), {"token": None})
         if staged_release(context, args.slot) is None:
             raise not_staged(args.slot)
-        token = secrets.token_urlsafe(TOKEN_BYTES)
+        token = os.urandom(TOKEN_BYTES).hex()
         _replace_map(context, service, "preview", {token: args.slot})
         return Outcome(changed=True, data={"token": None if context.check else token, "slot": args.slot})
 

@@ -96,30 +96,30 @@ def start(watch: Watch) -> None:
         before, baseline = sample(servers, watch.new_slot), open_requests(servers, watch.old_slot)
     except (ProxyDown, ProxyRefused, KeyError):
         return
+    record = _record(watch, baseline)
     begin = time.monotonic()
-    child = os.fork()
-    if child:
-        os.waitpid(child, 0)
+    guard = os.fork()
+    if guard:
+        # Not fsynced: the record is of no use to anybody once the machine, and with it the guard, has gone down.
+        write_json(watch.context.path("guard.json"), {**record, **_identity(guard)}, durable=False)
     else:
-        _become_guard(watch, before, _record(watch, baseline), begin)
+        _become_guard(watch, before, record, begin)
 
 
 def _become_guard(watch: Watch, before: Sample, record: dict[str, Any], begin: float) -> None:
-    """Fork once more, so that nobody waits for the guard, and watch there. Never returns."""
+    """Leave the caller's session and open files (its lock, its channel to the control node), and watch. Never returns.
+
+    Under `serve` the ended guard stays a zombie until the channel closes; a second fork to avoid that would double
+    the time that a guarded switch takes.
+    """
     code = 1
     try:
         os.setsid()
-        guard = os.fork()
-        if guard:
-            # Not fsynced: the record is of no use to anybody once the machine, and with it the guard, has gone down.
-            write_json(watch.context.path("guard.json"), {**record, **_identity(guard)}, durable=False)
-        else:
-            # Nothing of the caller's stays open: its lock, its channel to the control node.
-            null = os.open(os.devnull, os.O_RDWR)
-            for descriptor in (0, 1, 2):
-                os.dup2(null, descriptor)
-            os.closerange(3, FILES_LIMIT)
-            _watch(watch, before, {**record, **_identity(os.getpid())}, begin)
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        os.closerange(3, FILES_LIMIT)
+        _watch(watch, before, {**record, **_identity(os.getpid())}, begin)
         code = 0
     finally:
         os._exit(code)
@@ -226,9 +226,10 @@ def read_verdict(context: Context, generation: int | None = None) -> dict[str, A
 
 
 def started(pid: int) -> str | None:
-    """Return when a process started, in the kernel's ticks; with its id that is unique. None when it is gone."""
+    """Return when a process started, in the kernel's ticks; with its id that is unique. None when it has ended."""
     try:
-        # proc(5): field 22, counted after the command's name, which may contain anything
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        # proc(5): fields 3 and 22, counted after the command's name, which may contain anything
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (OSError, IndexError):
         return None
+    return None if fields[0] == "Z" else fields[19]

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from mcpops.hostside.guard import started
 from mcpops.hostside.proxy import Proxy
 from mcpops.hostside.state import Context
 from tests.integration.front_stand import FrontStand, Load, haproxy_program, render, wait_for
@@ -369,7 +370,7 @@ def ends(stand: FrontStand, act: Callable[[], Any]) -> dict[str, Any]:
     stand.activate("green", "--guard-s", "30")
     pid = stand.hostside("status")["guard"]["pid"]
     act()
-    wait_for("the guard ends", lambda: not Path(f"/proc/{pid}").exists())
+    wait_for("the guard ends", lambda: started(pid) is None)
     return stand.hostside("front", "verdict", "--generation", "2")
 
 
@@ -391,7 +392,10 @@ def test_a_guard_does_not_act_for_a_run_that_lost_its_right(stand: FrontStand) -
             stand.ask()
 
     assert "run new took over" in ends(stand, take_over)["why"]
-    assert in_force(stand)[:2] == ("green", 2)
+    status = stand.hostside("status")
+    assert (status["active"], status["generation"], status["phase"]) == ("green", 2, "bake"), (
+        "for the new run to decide"
+    )
 
 
 def test_a_killed_guard_is_unknown(stand: FrontStand) -> None:
