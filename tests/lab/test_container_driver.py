@@ -51,7 +51,7 @@ class ContainerStand:
     def hostside(self, *argv: str, stdin: object = None) -> tuple[int, dict[str, Any]]:
         words = f"--state {self.state} --run run-{self.fence} --fence {self.fence} {' '.join(argv)}"
         said = self.host.ssh(
-            f"python3 -I {PROGRAM} {words}; echo; echo $?", stdin=json.dumps(stdin), timeout_s=120
+            f"python3 -I {PROGRAM} {words}; code=$?; echo; echo $code", stdin=json.dumps(stdin), timeout_s=120
         ).stdout.splitlines()
         return int(said[-1]), json.loads(said[0])
 
