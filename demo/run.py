@@ -48,6 +48,11 @@ class Act:
     took_s: float = 0.0
 
     @property
+    def name(self) -> str:
+        """The command without its options."""
+        return " ".join(word for word in self.argv[:3] if word in ("deploy", "rollback") or word.startswith("time-"))
+
+    @property
     def failed(self) -> int:
         """Requests that failed while the command ran."""
         return sum(1 for sample in self.samples if sample.fault)
@@ -170,11 +175,11 @@ def report(acts: Sequence[Act]) -> bool:
     for act in acts:
         switch = f"{act.switch_ms:.1f} ms" if act.switch_ms is not None else "-"
         table.add_row(
-            f"mcpops {' '.join(act.argv[:2])}", str(act.exit_code), f"{act.took_s:.1f} s", str(len(act.samples)),
+            act.name, str(act.exit_code), f"{act.took_s:.1f} s", str(len(act.samples)),
             str(act.failed), str(sum(group.opened for group in act.sessions)),
             str(sum(group.lost for group in act.sessions)), str(sum(group.calls for group in act.sessions)), switch,
         )  # fmt: skip
-    Console().print(table)
+    Console(width=110).print(table)
     whole = all(act.samples and act.sessions for act in acts)
     good = [act for act in acts if BROKEN not in act.argv]
     kept = all(act.failed == 0 and not any(group.lost or group.missed for group in act.sessions) for act in good)
@@ -203,7 +208,7 @@ async def play(scratch: Path, *, keep: bool) -> int:
                  ("deploy", "--blue-green", GOOD_NEXT, "--bake", "5s", "--drain", "30s"), 0),
                 ("Deploy a broken release: it passes its proof, then breaks under real traffic",
                  ("deploy", BROKEN, "--bake", "10s", "--drain", "30s"), 5),
-                (f"Back to {GOOD_FIRST}, as the person on call does it", ("rollback",), 0),
+                (f"Back to {GOOD_FIRST}, as the person on call does it", ("rollback", "--to", GOOD_FIRST), 0),
             )
         ]  # fmt: skip
         held = report(acts)

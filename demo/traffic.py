@@ -211,7 +211,8 @@ class Traffic:
                 await asyncio.sleep(wait_s)
             # Both turns shift by one each round, so that every source and every new connection sees every shape.
             source = sources[number % len(sources)]
-            shape = plan.shapes[(number + number // len(sources)) % len(plan.shapes)]
+            turn = number // len(sources) if len(sources) > 1 else 0
+            shape = plan.shapes[(number + turn) % len(plan.shapes)]
             fresh = number % plan.fresh_every == (number // plan.fresh_every) % plan.fresh_every
             self._spawn(self._one(shape, source, fresh, due_ns))
             number += 1

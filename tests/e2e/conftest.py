@@ -1,0 +1,19 @@
+"""One embedded default for all e2e tests of a session; each test begins and ends with FIRST or NEXT serving."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.stand import Project, new_project
+
+
+@pytest.fixture(scope="session")
+def project() -> Iterator[Project]:
+    made = new_project(19443)
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
