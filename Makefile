@@ -6,7 +6,7 @@ UV     := $(BIN)/uv
 LAB_CACHE ?= /var/cache/mcpops-lab
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint lab-packages docs lock bench bench-rollback clean
+.PHONY: help demo test unit lint bench-cutover bench-faults bench-rollback docs lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,15 @@ lint: $(VENV)/.installed ## ruff, mypy, import-linter, ansible-lint
 
 unit: $(VENV)/.installed ## Unit tests only: no network, seconds
 	$(BIN)/pytest tests/unit
+
+bench-cutover: $(VENV)/.installed .venv-mcp1/.installed ## 30 cutovers under load, ours and nginx reload in one run
+	$(BIN)/python -m tests.bench.cutover build/bench
+
+bench-faults: $(VENV)/.installed .venv-mcp1/.installed ## The new slot breaks after the switch: 500, kill, slow
+	$(BIN)/python -m tests.bench.faults build/bench
+
+bench-rollback: $(VENV)/.installed wheelhouse/.filled ## mcpops rollback against ansible-playbook, in one run
+	$(BIN)/python -m tests.bench.rollback build/bench
 
 docs: $(VENV)/.installed ## Write docs/reference/ and the tables of the roles from the code
 	$(BIN)/python -m tests.docs.generate

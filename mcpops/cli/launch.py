@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mcpops.ansible.reap import reap
 from mcpops.cli.common import Session
 from mcpops.cli.listen import listener
 from mcpops.cli.show import run_json, run_story, what_now
@@ -126,7 +127,8 @@ def resume(session: Session, place: Workplace, run: Run) -> ExitCode:
             hint=f"`mcpops runs abandon {run.id}` and start again",
         )
     writer = RunWriter.take_over(place.record.store, place.record.clock, run.environment, run.id)
-    session.say(f"run {run.id}: resumed")
+    ended = reap(run.id, fence=writer.lease.fence - 1)
+    session.say(f"run {run.id}: resumed" + (f"; ended {ended} processes that it had left" if ended else ""))
     return _drive(session, place, writer)
 
 

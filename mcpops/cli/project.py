@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from mcpops.cli.common import Session
 from mcpops.core.errors import UsageError
 
@@ -72,10 +70,12 @@ def find_environment(session: Session) -> Environment:
 
 def _default(project: Path) -> str | None:
     path = project / "mcpops.yml"
+    if not path.exists():
+        return None
+    import yaml  # noqa: PLC0415 - 12 ms that a rollback need not wait for
+
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)

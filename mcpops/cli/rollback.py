@@ -45,20 +45,24 @@ def rollback(session: Session, to: str | None, sync: bool) -> int:
 
 
 def _do(session: Session, environment: Environment, to: str | None, *, sync: bool) -> tuple[Rollback, dict[str, Any]]:
-    from mcpops.core.clock import SystemClock  # noqa: PLC0415
-    from mcpops.core.errors import Fenced  # noqa: PLC0415
-    from mcpops.core.ids import new_run_id  # noqa: PLC0415
-    from mcpops.deploy.record import RollbackRecord  # noqa: PLC0415
-    from mcpops.deploy.rollback import Order, roll_back  # noqa: PLC0415
-    from mcpops.model.outcome import AttemptReport, Outcome  # noqa: PLC0415
     from mcpops.remote.fleet import Fleet  # noqa: PLC0415
 
-    clock = SystemClock()
-    order = Order(run=new_run_id(clock.now()), to=to, sync=sync)
-    directory = environment.state / "rollbacks"
-    record = RollbackRecord(directory, order.run, environment.name, _who(), clock.now(), {"to": to, "sync": sync})
-    notes = Notes(session, environment, record)
-    with Fleet.open(_targets(session, environment), session.timeout_s or CONNECT_S) as fleet:
+    timeout_s = session.timeout_s or CONNECT_S
+    # The channels get under way first: what is imported below costs nothing while they connect.
+    with Fleet.start(_targets(session, environment), timeout_s) as fleet:
+        from mcpops.core.clock import SystemClock  # noqa: PLC0415
+        from mcpops.core.errors import Fenced  # noqa: PLC0415
+        from mcpops.core.ids import new_run_id  # noqa: PLC0415
+        from mcpops.deploy.record import RollbackRecord  # noqa: PLC0415
+        from mcpops.deploy.rollback import Order, roll_back  # noqa: PLC0415
+        from mcpops.model.outcome import AttemptReport, Outcome  # noqa: PLC0415
+
+        clock = SystemClock()
+        order = Order(run=new_run_id(clock.now()), to=to, sync=sync)
+        directory, asked = environment.state / "rollbacks", {"to": to, "sync": sync}
+        record = RollbackRecord(directory, order.run, environment.name, _who(), clock.now(), asked)
+        notes = Notes(session, record)
+        fleet.greet(timeout_s)
         try:
             done = roll_back(fleet, order, now=clock.now, intend=lambda plan: notes.intend(plan, clock.now()))
         except Fenced as error:
@@ -71,8 +75,8 @@ def _do(session: Session, environment: Environment, to: str | None, *, sync: boo
 class Notes:
     """Says and writes down what happens. A record that cannot be written is told, and stops nothing here."""
 
-    def __init__(self, session: Session, environment: Environment, record: RollbackRecord) -> None:
-        self._session, self._environment, self._record = session, environment, record
+    def __init__(self, session: Session, record: RollbackRecord) -> None:
+        self._session, self._record = session, record
 
     def intend(self, plan: RollbackPlan, at: datetime) -> None:
         """Say where it goes and on which hosts; then write it down."""
