@@ -82,7 +82,7 @@ def test_down_after_a_kill_leaves_nothing(robust, left_of, calls, part, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", [n / 24 for n in range(1, 24)])
+@pytest.mark.parametrize("part", [n / 14 for n in range(1, 14)])
 def test_down_after_a_kill_at_many_moments_leaves_nothing(robust, left_of, calls, part, tmp_path):
     _killed_at(part, calls, tmp_path)
     robust.down()
@@ -92,7 +92,7 @@ def test_down_after_a_kill_at_many_moments_leaves_nothing(robust, left_of, calls
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", [n / 12 for n in range(1, 12)])
+@pytest.mark.parametrize("part", [n / 7 for n in range(1, 7)])
 def test_up_after_a_kill_repairs(robust, left_of, calls, part, tmp_path):
     _killed_at(part, calls, tmp_path)
     ecosystem = Ecosystem(robust, tmp_path, to_stderr)
