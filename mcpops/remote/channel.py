@@ -10,7 +10,6 @@ import json
 import os
 import selectors
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -83,7 +82,7 @@ class ProcessChannel:
         self._turn = threading.Lock()
         self._asked = 0
         self._buffer = b""
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the channel; a pipe could fill up
+        self._stderr = os.memfd_create("stderr")  # memory, not a pipe: that could fill up and stop the far end
         try:
             # A session of its own: Ctrl-C is for us to handle, and must not cut a call in two.
             self._process = subprocess.Popen(
@@ -95,7 +94,7 @@ class ProcessChannel:
                 start_new_session=True,
             )
         except OSError as error:
-            self._stderr.close()
+            os.close(self._stderr)
             raise Unreachable(
                 target.name, f"{target.name}: {argv[0]} cannot be started", detail=str(error), hint=f"install {argv[0]}"
             ) from error
@@ -157,9 +156,12 @@ class ProcessChannel:
         return line
 
     def _said(self) -> str:
-        self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, self._stderr.tell() - STDERR_TAIL_BYTES))
-        return self._stderr.read().decode(errors="replace").strip()
+        length = os.fstat(self._stderr).st_size
+        return (
+            os.pread(self._stderr, STDERR_TAIL_BYTES, max(0, length - STDERR_TAIL_BYTES))
+            .decode(errors="replace")
+            .strip()
+        )
 
     def _ended(self) -> McpopsError:
         with suppress(subprocess.TimeoutExpired):
@@ -178,4 +180,6 @@ class ProcessChannel:
             self._process.wait()
         self._selector.close()
         self._stdout.close()
-        self._stderr.close()
+        if self._stderr >= 0:
+            os.close(self._stderr)
+            self._stderr = -1

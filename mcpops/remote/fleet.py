@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import TracebackType
 from typing import TypeVar
@@ -31,11 +30,16 @@ class Fleet:
     def open(
         cls, targets: Sequence[Target], timeout_s: float, transports: Mapping[str, Transport] = TRANSPORTS
     ) -> Fleet:
-        """Open a channel to each target, all at once, and ask each for its status: an answer proves the channel.
+        """Open a channel to each target, all at once, and ask each for its status: an answer proves the channel."""
+        fleet = cls.start(targets, timeout_s, transports)
+        fleet.greet(timeout_s)
+        return fleet
 
-        `greetings` keeps these first answers. A host without one within `timeout_s`, or that answers with an error
-        (no service there), stands in `errors`.
-        """
+    @classmethod
+    def start(
+        cls, targets: Sequence[Target], timeout_s: float, transports: Mapping[str, Transport] = TRANSPORTS
+    ) -> Fleet:
+        """Begin to open the channels, and do not wait; whoever is in a hurry has other things to do meanwhile."""
         channels: dict[str, Channel] = {}
         errors: dict[str, McpopsError] = {}
         for target in targets:
@@ -43,20 +47,25 @@ class Fleet:
                 channels[target.name] = transports[target.connection].open(target, timeout_s)
             except Unreachable as error:
                 errors[target.name] = error
-        fleet = cls(channels, {}, errors)
+        return cls(channels, {}, errors)
+
+    def greet(self, timeout_s: float) -> None:
+        """Ask each host for its status, and keep the answers in `greetings`.
+
+        A host without one within `timeout_s`, or that answers with an error (no service there), stands in `errors`.
+        """
         try:
-            said = fleet.call_all(dict.fromkeys(channels, ("status",)), timeout_s)
+            said = self.call_all(dict.fromkeys(self.channels, ("status",)), timeout_s)
         except BaseException:
-            fleet.close()
+            self.close()
             raise
         for host, answer in said.items():
             if isinstance(answer, Unreachable):
-                fleet.drop(host, answer)
+                self.drop(host, answer)
             elif answer.exit:
-                fleet.drop(host, _no_status(host, answer))
+                self.drop(host, _no_status(host, answer))
             else:
-                fleet.greetings[host] = answer
-        return fleet
+                self.greetings[host] = answer
 
     def call(self, host: str, argv: Sequence[str], deadline_s: float) -> Answer:
         """Do one command on one host; raises Unreachable, also for a host without a channel."""
@@ -109,5 +118,7 @@ def in_parallel(do: Callable[[str], _T], hosts: Sequence[str]) -> dict[str, _T]:
     """Return `do(host)` of each host, in their order."""
     if len(hosts) <= 1:
         return {host: do(host) for host in hosts}
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - the channels get under way before this
+
     with ThreadPoolExecutor(min(len(hosts), MOST_THREADS)) as pool:
         return dict(zip(hosts, pool.map(do, hosts), strict=True))

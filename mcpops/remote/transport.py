@@ -2,14 +2,16 @@
 
 OpenSSH and not paramiko, because the person on call waits for it: start to first answer on one host took 0.20 s with
 `ssh` and 0.44 s with paramiko 5.1 (0.21 s of it the import, 0.2 s the handshake in Python), and because `ssh` reads
-known_hosts, ssh_config, agents and jump hosts exactly as the operator's own ssh does.
+known_hosts, ssh_config, agents and jump hosts exactly as the operator's own ssh does. `relay` takes off another 0.07 s.
 """
 
 from __future__ import annotations
 
 import getpass
 import shlex
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Protocol
 
 from mcpops.model.target import Target
@@ -51,6 +53,12 @@ SSH_HINTS = (
     ("can't open file", "hostside is not there: run the role `hostside` on the host"),
     ("not found", "Python is not there: see ansible_python_interpreter of the inventory"),
 )  # fmt: skip
+
+
+# Settings that say which way a connection goes: where one is, ssh goes it itself.
+WAYS = frozenset({"proxycommand", "proxyjump", "bindaddress", "bindinterface", "addressfamily", "include", "match"})
+SYSTEM_CONFIG = Path("/etc/ssh/ssh_config")
+DROP_INS = "include /etc/ssh/ssh_config.d/*.conf"  # Debian's and Fedora's own line; those files are read too
 
 
 class Transport(Protocol):
@@ -100,11 +108,37 @@ def ssh_argv(target: Target, connect_timeout_s: float) -> list[str]:
     if target.private_key_file:
         argv += ["-o", "IdentitiesOnly=yes", "-i", target.private_key_file]
     # What is the default anyway is not said: an ssh_config may know better.
+    if goes_straight(config_texts(target.ssh_config_file)):
+        argv += ["-o", f"ProxyCommand={relay_command(connect_timeout_s)}"]
     if target.port != DEFAULT_PORT:
         argv += ["-p", str(target.port)]
     if target.user != getpass.getuser():
         argv += ["-l", target.user]
     return [*argv, "--", target.address, shlex.join(serve_argv(target))]
+
+
+def relay_command(connect_timeout_s: float) -> str:
+    """Return the relay as a ProxyCommand; ssh puts the host and the port in."""
+    relay = [sys.executable, "-I", "-S", str(Path(__file__).with_name("relay.py"))]
+    return shlex.join(relay).replace("%", "%%") + f" %h %p {connect_timeout_s:g}"
+
+
+def config_texts(ssh_config_file: str | None) -> list[str]:
+    """Return the texts of the configuration files that ssh will read."""
+    paths = [Path(ssh_config_file)] if ssh_config_file else [Path("~/.ssh/config").expanduser(), SYSTEM_CONFIG]
+    if not ssh_config_file:
+        paths += sorted(SYSTEM_CONFIG.with_suffix(".d").glob("*.conf"))
+    return [path.read_text(encoding="utf-8", errors="replace") for path in paths if path.is_file()]
+
+
+def goes_straight(configs: Iterable[str]) -> bool:
+    """Whether no configuration may send a connection elsewhere than straight to its host; in doubt, no. Pure."""
+    for text in configs:
+        for line in text.splitlines():
+            words = line.strip().lower().replace("=", " ").split()
+            if words and words[0] in WAYS and " ".join(words) != DROP_INS:
+                return False
+    return True
 
 
 def explain(said: str) -> tuple[str, str]:

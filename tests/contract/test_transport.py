@@ -211,6 +211,37 @@ def test_ssh_takes_port_key_and_known_hosts_from_an_ssh_config(sshd: Sshd, tmp_p
         assert list(fleet.channels) == ["h1"], fleet.errors
 
 
+def test_ssh_goes_the_way_that_an_ssh_config_says(sshd: Sshd, tmp_path: Path) -> None:
+    marker, config = tmp_path / "was_here", tmp_path / "ssh_config"
+    config.write_text(f"Host *\n  ProxyCommand touch {marker}; exit 1\n")
+    with Fleet.open([replace(sshd.target(LOCAL), ssh_config_file=str(config))], CALL_S) as fleet:
+        assert "h1" in fleet.errors
+    assert marker.exists()
+
+
+def test_ssh_to_a_name_that_does_not_resolve(sshd: Sshd) -> None:
+    with Fleet.open([replace(sshd.target(LOCAL), address="no-such-host.invalid")], CALL_S) as fleet:
+        assert "does not resolve" in fleet.errors["h1"].hint
+
+
+def test_an_ssh_client_that_is_killed_leaves_no_relay(sshd: Sshd) -> None:
+    """Nothing of a connection outlives it: the relay ends with the client, and hostside with both."""
+    channel = TRANSPORTS["ssh"].open(sshd.target(LOCAL), CALL_S)
+    pid = channel.call(["status"], CALL_S).output["pid"]
+    client = channel._process.pid  # type: ignore[attr-defined]
+    [relay] = [int(p.parent.name) for p in Path("/proc").glob("[0-9]*/stat") if _parent(p) == client]
+    os.kill(client, signal.SIGKILL)
+    wait_gone(relay)
+    wait_gone(pid)
+    channel.close()
+
+
+def _parent(stat: Path) -> int:
+    with suppress(OSError):
+        return int(stat.read_text().rsplit(")", 1)[1].split()[1])
+    return 0
+
+
 def test_no_secret_in_the_arguments_of_ssh(sshd: Sshd, channel: Channel) -> None:
     """What is asked goes through stdin: a token never stands in a process list."""
     del sshd
