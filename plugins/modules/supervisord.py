@@ -11,7 +11,11 @@ description:
   - Ending it ends every process below it, also those that a killed supervisord left behind.
 options:
   home: {description: "Directory of the environment; marks its processes.", type: path, required: true}
-  state: {description: "What shall be; C(listed) only looks.", type: str, choices: [started, stopped, listed], default: started}
+  state:
+    description: What shall be; C(listed) only looks.
+    type: str
+    choices: [started, stopped, listed]
+    default: started
   socket: {description: "Socket that supervisord answers on.", type: path, required: true}
   config: {description: "Its configuration; needed to start it.", type: path}
   program: {description: "Path of supervisord; needed to start it.", type: path}
