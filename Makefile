@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := $(BIN)/uv
-LAB_CACHE ?= /var/cache/mcpops-lab
+
+# uv trusts what the machine trusts, as pip does: a company's own authority counts.
+export UV_SYSTEM_CERTS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit lint bench-cutover bench-faults bench-rollback docs lock clean
