@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from mcpops.model.outcome import AttemptReport
     from mcpops.model.target import Target
 
-# A host that is up answers in 0.3 s; the others are waited for no longer than this before anything happens.
-CONNECT_S = 3.0
+# A host that is up answers in 0.3 s. Once one did, those that are silent for so long are not waited for any more;
+# when none does, all get the longer time.
+QUICK_S = 1.5
+CONNECT_S = 10.0
 
 
 @click.command(
@@ -62,7 +64,7 @@ def _do(session: Session, environment: Environment, to: str | None, *, sync: boo
         directory, asked = environment.state / "rollbacks", {"to": to, "sync": sync}
         record = RollbackRecord(directory, order.run, environment.name, _who(), clock.now(), asked)
         notes = Notes(session, record)
-        fleet.greet(timeout_s)
+        fleet.greet(timeout_s, QUICK_S)
         try:
             done = roll_back(fleet, order, now=clock.now, intend=lambda plan: notes.intend(plan, clock.now()))
         except Fenced as error:

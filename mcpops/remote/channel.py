@@ -33,6 +33,10 @@ class Unreachable(Unknown):
         self.host = host
 
 
+class Silent(Unreachable):
+    """No answer in time; one may still come."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """What hostside said: its exit code, its JSON object, and when it was asked and heard (this machine's clock)."""
@@ -81,6 +85,7 @@ class ProcessChannel:
         self._explain = explain
         self._turn = threading.Lock()
         self._asked = 0
+        self._silent = False
         self._buffer = b""
         self._stderr = os.memfd_create("stderr")  # memory, not a pipe: that could fill up and stop the far end
         try:
@@ -115,6 +120,7 @@ class ProcessChannel:
             except (OSError, ValueError) as error:
                 raise self._ended() from error
             answer = self._answer(time.monotonic() + deadline_s, deadline_s)
+            self._silent = False
         return Answer(
             exit=int(answer["exit"]),
             output=answer["output"],
@@ -142,7 +148,8 @@ class ProcessChannel:
         while b"\n" not in self._buffer:
             left_s = until_s - time.monotonic()
             if left_s <= 0 or not self._selector.select(left_s):
-                raise Unreachable(
+                self._silent = True
+                raise Silent(
                     self.target.name,
                     f"{self.target.name}: no answer within {deadline_s:g} s",
                     detail=self._said(),
@@ -170,11 +177,11 @@ class ProcessChannel:
         return Unreachable(self.target.name, f"{self.target.name}: the channel ended", detail=detail, hint=hint)
 
     def close(self) -> None:
-        """End the process: end of file first, then SIGKILL."""
+        """End the process: end of file first, then SIGKILL; that at once where nothing was heard for too long."""
         with suppress(OSError):
             self._stdin.close()
         try:
-            self._process.wait(END_S)
+            self._process.wait(0 if self._silent else END_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from mcpops.core.errors import McpopsError
 from mcpops.model.target import Target
-from mcpops.remote.channel import Answer, Channel, Unreachable
+from mcpops.remote.channel import Answer, Channel, Silent, Unreachable
 from mcpops.remote.transport import TRANSPORTS, Transport
 
 _T = TypeVar("_T")
@@ -49,23 +49,37 @@ class Fleet:
                 errors[target.name] = error
         return cls(channels, {}, errors)
 
-    def greet(self, timeout_s: float) -> None:
+    def greet(self, timeout_s: float, quick_s: float | None = None) -> None:
         """Ask each host for its status, and keep the answers in `greetings`.
 
         A host without one within `timeout_s`, or that answers with an error (no service there), stands in `errors`.
+        With `quick_s`, hosts that have not answered by then are given up as soon as any other has.
         """
         try:
-            said = self.call_all(dict.fromkeys(self.channels, ("status",)), timeout_s)
+            waiting, left_s = list(self.channels), timeout_s
+            if quick_s is not None and quick_s < timeout_s:
+                waiting, left_s = self._greet(waiting, quick_s), timeout_s - quick_s
+                if self.greetings:
+                    left_s = 0.0
+            for host in self._greet(waiting, left_s) if left_s else waiting:
+                self.drop(host, self.errors[host])
         except BaseException:
             self.close()
             raise
-        for host, answer in said.items():
-            if isinstance(answer, Unreachable):
-                self.drop(host, answer)
-            elif answer.exit:
-                self.drop(host, _no_status(host, answer))
-            else:
+
+    def _greet(self, hosts: Sequence[str], deadline_s: float) -> list[str]:
+        """Ask these hosts for their status; return those that may still answer, with the reason in `errors`."""
+        silent = []
+        for host, answer in self.call_all(dict.fromkeys(hosts, ("status",)), deadline_s).items():
+            if isinstance(answer, Answer) and not answer.exit:
+                self.errors.pop(host, None)
                 self.greetings[host] = answer
+            elif isinstance(answer, Silent):
+                self.errors[host] = answer
+                silent.append(host)
+            else:
+                self.drop(host, answer if isinstance(answer, Unreachable) else _no_status(host, answer))
+        return silent
 
     def call(self, host: str, argv: Sequence[str], deadline_s: float) -> Answer:
         """Do one command on one host; raises Unreachable, also for a host without a channel."""

@@ -162,6 +162,22 @@ def test_a_fleet_does_not_wait_for_the_dead_beyond_its_time(target: Target, tmp_
     assert time.monotonic() - began < 6
 
 
+def test_whoever_is_in_a_hurry_gives_up_the_silent_once_another_answered(target: Target, tmp_path: Path) -> None:
+    hanging = tmp_path / "hangs.py"
+    hanging.write_text("import time; time.sleep(60)\n")
+    dead = replace(target, name="dead", hostside_path=str(hanging))
+    slow = tmp_path / "slow.py"
+    slow.write_text("import time; time.sleep(1.5)\n" + SCRIPT.read_text())
+    with Fleet.start([target, dead], CALL_S) as fleet:
+        began = time.monotonic()
+        fleet.greet(CALL_S, quick_s=1.2)
+        assert time.monotonic() - began < 2.0
+        assert (list(fleet.channels), list(fleet.errors)) == (["h1"], ["dead"])
+    with Fleet.start([replace(target, hostside_path=str(slow))], CALL_S) as fleet:
+        fleet.greet(CALL_S, quick_s=0.5)
+        assert (list(fleet.greetings), list(fleet.errors)) == (["h1"], [])
+
+
 def test_ssh_refuses_an_unknown_host_key_and_adds_nothing(sshd: Sshd, tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
     known.write_text("")

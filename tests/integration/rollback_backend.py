@@ -28,6 +28,9 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         Handler.last_request_ns = time.time_ns()
         message: dict[str, Any] = json.loads(body or "{}")
+        if not message:
+            self._answer({})
+            return
         if "id" not in message:
             self._answer(None)
             return

@@ -106,6 +106,17 @@ def test_the_next_rollback_repairs_what_was_away(stand: TwoFronts) -> None:
     assert slots(stand) == {"a": "blue", "b": "blue"}
 
 
+def test_a_host_that_hangs_holds_up_nobody(stand: TwoFronts, tmp_path: Path) -> None:
+    hanging = tmp_path / "hangs.py"
+    hanging.write_text("import time; time.sleep(60)\n")
+    stand.save([stand.targets[0], replace(stand.targets[1], hostside_path=str(hanging))])
+    began = time.monotonic()
+    code, said, _ = stand.rollback()
+    assert (code, rows(said, "take part")) == (3, {"b": "unreachable"})
+    assert stand.fronts["a"].serves == "blue"
+    assert time.monotonic() - began < 5
+
+
 def test_no_host_in_reach(stand: TwoFronts) -> None:
     for_all = [replace(target, hostside_path="/nonexistent") for target in stand.targets]
     stand.save(for_all)
