@@ -106,6 +106,14 @@ def test_a_repeat_is_so_already(stand: FrontStand) -> None:
     assert len((stand.state / "history.jsonl").read_text().splitlines()) == 2
 
 
+def test_a_generation_may_move_alone_and_a_front_may_serve_nothing(stand: FrontStand) -> None:
+    stand.activate("blue", "--reason", "the other fronts are ahead")
+    assert stand.hostside("status")["activations"][0]["reason"] == "the other fronts are ahead"
+    assert stand.activate("none", "--reason", "undo of a first deploy")["to"]["slot"] == "none"
+    assert stand.ask()[0] == 503
+    assert [line["generation"] for line in stand.hostside("status")["activations"]] == [3, 2, 1]
+
+
 @pytest.mark.parametrize(
     ("generation", "expect", "slot"), [(3, 2, "green"), (5, 0, "green"), (2, 0, "green"), (9, 8, "blue")]
 )
