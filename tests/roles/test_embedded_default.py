@@ -1,0 +1,253 @@
+"""The embedded default through plain ansible-playbook: up, deploys good and bad, down; with the real MCP server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mcpops.deploy import embedded
+from mcpops.deploy.wheelhouse import fill
+from mcpops.hostside.probe import Target, probe
+
+ROOT = Path(__file__).parents[2]
+PORT = 18240
+FIRST, SECOND = "time-2026.7.10", "time-2026.10.10"
+pytestmark = pytest.mark.slow
+
+
+class Embedded:
+    """An embedded default on ports of its own."""
+
+    def __init__(self, project: Path) -> None:
+        self.project = project
+        self.home = project / ".mcpops/local"
+        self.url = f"https://127.0.0.1:{PORT}/mcp"
+        self.cafile = self.home / "ca/ca.crt"
+        self.fence = 0
+
+    def play(self, playbook: str, *options: str, **variables: Any) -> tuple[int, str]:
+        self.fence += 1
+        given = {
+            "mcpops_project": str(self.project),
+            "front_port": PORT,
+            "front_metrics_port": PORT + 1,
+            "embedded_valkey_port": PORT + 2,
+            "front_slots": {
+                "blue": {"address": "127.0.0.1", "port": PORT + 3},
+                "green": {"address": "127.0.0.1", "port": PORT + 4},
+            },
+            "mcpops_run": f"run-{self.fence}",
+            "mcpops_fence": self.fence,
+            "blue_green_bake_s": 1,
+            "blue_green_drain_s": 1,
+            **variables,
+        }
+        argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(ROOT / "inventories/local")]
+        done = subprocess.run(
+            [*argv, "-e", json.dumps(given), *options, str(ROOT / "playbooks" / f"{playbook}.yml")],
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def deploy(self, release: str | Path, *options: str) -> tuple[int, str]:
+        path = release if isinstance(release, Path) else ROOT / f"releases/{release}.yml"
+        return self.play("deploy", *options, release_file=str(path))
+
+    def undo_of_stage(self, release: Path, slot: str) -> tuple[int, str]:
+        """Run the undo of the role as mcpops would, in the run that staged."""
+        path = self.project / "undo.yml"
+        role = {"import_role": {"name": str(ROOT / "roles/mcp_server"), "tasks_from": "undo"}}
+        path.write_text(yaml.safe_dump([{"hosts": "fronts", "gather_facts": False, "tasks": [role]}]))
+        self.fence -= 1
+        return self.play(str(path.with_suffix("")), release_file=str(release), slot=slot)
+
+    def status(self) -> dict[str, Any]:
+        argv = [sys.executable, "-I", str(self.home / "hostside.pyz"), "--state", str(self.home / "service"), "status"]
+        return json.loads(subprocess.run(argv, capture_output=True, timeout=20, check=True).stdout)
+
+    def seen_by_a_client(self) -> dict[str, Any]:
+        return probe(Target(self.url, str(self.cafile), "time.local.test"))
+
+    def broken_release(self, name: str, **changes: Any) -> Path:
+        """Write the project's broken release with changes."""
+        directory = self.project / "releases"
+        directory.mkdir(exist_ok=True)
+        release = yaml.safe_load((ROOT / "releases/time-broken.yml").read_text())
+        for file in (release["artifact"]["lock"], *release["files"]):
+            shutil.copy(ROOT / "releases" / file, directory)
+        path = directory / f"{name}.yml"
+        path.write_text(yaml.safe_dump({**release, "name": name, **changes}))
+        return path
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    project = tmp_path_factory.mktemp("p")
+    fill(sorted((ROOT / "releases").glob("*.lock")), ROOT / "wheelhouse")
+    (project / "wheelhouse").symlink_to(ROOT / "wheelhouse")
+    local = Embedded(project)
+    try:
+        code, said = local.play("setup")
+        assert code == 0, said
+        yield local
+        code, said = local.play("teardown")
+        assert code == 0, said
+        assert embedded.processes(local.home) == []
+    finally:
+        embedded.stop(local.home, local.home / "supervisor/control.sock")
+
+
+def changed(said: str) -> int:
+    found = re.search(r"changed=(\d+)", said)
+    assert found, said
+    return int(found[1])
+
+
+@pytest.fixture(scope="module")
+def deployed(local: Embedded) -> Embedded:
+    """The first release serves."""
+    code, said = local.deploy(FIRST)
+    assert code == 0, said
+    return local
+
+
+def test_a_second_setup_changes_nothing_and_check_mode_passes(local):
+    code, said = local.play("setup")
+    assert (code, changed(said)) == (0, 0), said
+    code, said = local.play("setup", "--check")
+    assert (code, changed(said)) == (0, 0), said
+
+
+def test_private_files_are_private(local):
+    private = [
+        "ca/ca.key",
+        "ca/front.key",
+        "ca/front.pem",
+        "valkey/valkey.conf",
+        "valkey/password",
+        "service/service.json",
+    ]
+    modes = {name: oct((local.home / name).stat().st_mode & 0o777) for name in private}
+    assert set(modes.values()) == {"0o600"}, modes
+    assert (local.home / "valkey/password").read_text().strip() not in local.play("setup", "-vvv")[1]
+
+
+def test_the_store_wants_its_password(local):
+    valkey = pytest.importorskip("valkey")
+    password = (local.home / "valkey/password").read_text().strip()
+    with valkey.Valkey(port=PORT + 2, password=password) as client:
+        assert client.ping()
+    with valkey.Valkey(port=PORT + 2) as stranger, pytest.raises(valkey.AuthenticationError):
+        stranger.ping()
+
+
+def test_two_deploys_in_a_row(deployed):
+    before = deployed.seen_by_a_client()
+    code, said = deployed.deploy(SECOND)
+    assert code == 0, said
+    after = deployed.seen_by_a_client()
+    assert before["slot"] != after["slot"]
+    assert after["server"]["version"] == SECOND.removeprefix("time-")
+    status = deployed.status()
+    assert (status["active"], status["release"], status["phase"]) == (after["slot"], SECOND, "steady")
+    assert status["slots"][before["slot"]]["running"] is False, "retired"
+
+
+class TestBadReleases:
+    """Each fails before the switch, says why, and the slot gets back what it had."""
+
+    @pytest.fixture(autouse=True)
+    def _nothing_else_changed(self, deployed: Embedded) -> Iterator[None]:
+        before = deployed.status()
+        yield
+        after = deployed.status()
+        assert after["activations"] == before["activations"]
+        assert {slot: row["release"] for slot, row in after["slots"].items()} == {
+            slot: row["release"] for slot, row in before["slots"].items()
+        }
+        assert deployed.seen_by_a_client()["slot"] == before["active"]
+        assert (deployed.home / "service/preview.map").read_text() == "", "a preview token was left"
+
+    def idle(self, local: Embedded) -> str:
+        return "green" if local.status()["active"] == "blue" else "blue"
+
+    @pytest.mark.parametrize(
+        ("name", "changes", "says"),
+        [
+            ("time-lost-tool", {"command": ["--hide-tool=convert_time"]}, "lost tools: convert_time"),
+            ("time-bad-canary", {"canary": {"tool": "no_such_tool"}}, "the canary no_such_tool failed"),
+            ("time-not-starting", {"command": ["--no-such-option"]}, "no-such-option"),
+            ("time-never-healthy", {"health_path": "/nothing", "start_timeout_s": 3}, "HTTP 404"),
+        ],
+    )
+    def test_it(self, deployed, name, changes, says):
+        if "command" in changes:
+            command = yaml.safe_load((ROOT / "releases/time-broken.yml").read_text())["command"]
+            at = command.index("--mode=500")
+            changes = {"command": [*command[:at], *changes["command"], *command[at + 2 :]]}
+        release, slot = deployed.broken_release(name, **changes), self.idle(deployed)
+        code, said = deployed.deploy(release)
+        assert code != 0
+        assert says in said, said
+        code, said = deployed.undo_of_stage(release, slot)
+        assert code == 0, said
+
+    def test_a_tool_that_is_removed_on_purpose(self, deployed):
+        command = yaml.safe_load((ROOT / "releases/time-broken.yml").read_text())["command"]
+        at = command.index("--mode=500")
+        command = [*command[:at], "--hide-tool=convert_time", *command[at + 2 :]]
+        release = deployed.broken_release("time-less", command=command, removed_tools=["convert_time"])
+        slot = self.idle(deployed)
+        # Up to the switch only: the proof is what is asked here.
+        path = deployed.project / "prove.yml"
+        roles = ROOT / "roles/mcp_server"
+        tasks = [{"import_role": {"name": str(roles)}}, {"import_role": {"name": str(roles), "tasks_from": "verify"}}]
+        path.write_text(yaml.safe_dump([{"hosts": "fronts", "gather_facts": False, "tasks": tasks}]))
+        active = deployed.status()["active"]
+        code, said = deployed.play(str(path.with_suffix("")), release_file=str(release), slot=slot, active_slot=active)
+        assert code == 0, said
+        assert deployed.undo_of_stage(release, slot)[0] == 0
+
+    def test_a_release_file_with_mistakes_changes_nothing(self, deployed):
+        path = deployed.broken_release("time-typo", comand=["x"])
+        code, said = deployed.deploy(path)
+        assert code != 0
+        assert "unknown key 'comand'" in said
+
+
+def test_after_a_kill_of_supervisord_setup_brings_the_same_state_back(deployed):
+    serving = deployed.seen_by_a_client()["server"]
+    (daemon,) = [item for item in embedded.processes(deployed.home) if "supervisord" in item.command]
+    os.kill(daemon.pid, signal.SIGKILL)
+    code, said = deployed.play("setup")
+    assert code == 0, said
+    assert deployed.seen_by_a_client()["server"] == serving
+
+
+def test_teardown_leaves_nothing_and_setup_brings_the_same_state_back(deployed):
+    before = deployed.status()
+    code, said = deployed.play("teardown")
+    assert code == 0, said
+    assert embedded.processes(deployed.home) == []
+    code, said = deployed.play("teardown")
+    assert (code, changed(said)) == (0, 0), said
+    assert deployed.play("setup")[0] == 0
+    after = deployed.status()
+    assert (after["active"], after["generation"]) == (before["active"], before["generation"])
+    assert deployed.seen_by_a_client()["slot"] == before["active"]
