@@ -182,8 +182,16 @@ def _marks(step: Step) -> str:
 
 
 def _cutover(run: Run) -> dict[str, Any]:
-    """Return what was observed of the switch, for `deploy --json`."""
-    for record in run.steps:
-        if "cutover" in record.outputs:
-            return {"cutover": record.outputs["cutover"]}
-    return {}
+    """Return what was observed of the switch, the bake and the drain, for `deploy --json`; nothing without a switch."""
+    outputs = {name: value for record in run.steps for name, value in record.outputs.items() if not record.undo_of}
+    if "cutover" not in outputs:
+        return {}
+    seen = dict(outputs["cutover"])
+    if "bake" in outputs:
+        seen["requests_failed"] = outputs["bake"]["requests_failed"]
+    if "drained" in outputs:
+        drains = list(outputs["drained"].values())
+        moved = sum(drain["sessions"] for drain in drains)  # answered 404: their clients begin again on the new slot
+        seen["sessions_moved"] = moved
+        seen["sessions_drained"] = max(0, sum(drain["sessions_before"] for drain in drains) - moved)
+    return {"cutover": seen}

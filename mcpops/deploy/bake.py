@@ -34,6 +34,7 @@ class Verdict:
     word: str
     why: str = ""
     ms: float | None = None
+    requests_failed: int = 0  # as the guard counted them on the new slot
 
     @property
     def result(self) -> Result:
@@ -73,7 +74,13 @@ def _verdict(host: str, answer: Answer | Unreachable) -> Verdict:
     if answer.exit != ExitCode.OK:
         return Verdict(host=host, word="unknown", why=str(answer.error.get("message", f"exit {answer.exit}")))
     said: dict[str, Any] = answer.output
-    return Verdict(host=host, word=str(said["verdict"]), why=str(said.get("why") or ""), ms=said.get("ms"))
+    return Verdict(
+        host=host,
+        word=str(said["verdict"]),
+        why=str(said.get("why") or ""),
+        ms=said.get("ms"),
+        requests_failed=int(said.get("requests_failed") or 0),
+    )
 
 
 def settle(fleet: Fleet, fronts: list[FrontState], right: Right) -> dict[str, Answer | Unreachable]:

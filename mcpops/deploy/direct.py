@@ -128,9 +128,10 @@ class Bake(_OnFronts):
         generations = {front.host: self._watched(front) for front in self.fronts}
         verdicts = wait_for_verdicts(self.fleet, generations, context.guard_s, context.clock, context.cancel)
         rows = tuple(verdict.result for verdict in verdicts.values())
+        saw = {"bake": {"hosts": len(verdicts), "requests_failed": sum(v.requests_failed for v in verdicts.values())}}
         bad = [verdict for verdict in verdicts.values() if verdict.word != "passed"]
         if not bad:
-            return self._passed(verdicts)
+            return self._passed(verdicts, saw)
         tripped = [verdict for verdict in bad if verdict.word == "tripped"]
         first = (tripped or bad)[0]
         reason = f"the guard on {first.host}: {first.word}, {first.why}"
@@ -138,7 +139,9 @@ class Bake(_OnFronts):
             return AttemptReport(outcome=Outcome.UNKNOWN, reason=reason, results=rows)
         back = self._take_back(f"undo: the guard on {first.host} found {first.why}")
         where = f"every front is back on {other(context.slot)}" if back.outcome.good else back.reason
-        return AttemptReport(outcome=Outcome.FAILED, reason=f"{reason}; {where}", results=rows + back.results)
+        return AttemptReport(
+            outcome=Outcome.FAILED, reason=f"{reason}; {where}", results=rows + back.results, outputs=saw
+        )
 
     def undo(self) -> AttemptReport:
         """Nothing to take back: the undo of the cutover does it, and the guard ends by the new generation."""
@@ -152,7 +155,7 @@ class Bake(_OnFronts):
         """Return the generation that the guard watched: it went one further if it went back by itself."""
         return front.generation if front.active == self.context.slot else front.generation - 1
 
-    def _passed(self, verdicts: Mapping[str, Verdict]) -> AttemptReport:
+    def _passed(self, verdicts: Mapping[str, Verdict], saw: Mapping[str, object]) -> AttemptReport:
         """End the bake phase where the guard has not ended it yet."""
         said = settle(self.fleet, self.fronts, self._right("settle"))
         for host, answer in said.items():
@@ -163,7 +166,7 @@ class Bake(_OnFronts):
         return AttemptReport(
             outcome=Outcome.CHANGED if changed else Outcome.OK,
             results=tuple(verdict.result for verdict in verdicts.values()),
-            outputs={"bake": {"hosts": len(verdicts), "guard_s": self.context.guard_s}},
+            outputs=saw,
         )
 
 

@@ -208,13 +208,17 @@ def _drain(args: argparse.Namespace, context: Context, service: Service) -> Outc
     proxy, begin = Proxy(service.admin_socket), time.monotonic()
     idle_s = service.session_idle_s if args.idle_s is None else min(args.idle_s, service.session_idle_s)
     remaining_above_ms = int((service.session_idle_s - idle_s) * 1000) if idle_s < service.session_idle_s else -1
+    before: int | None = None
     while True:
         used = usage(proxy, args.slot, remaining_above_ms)
+        before = used["sessions"] if before is None else before
         took_s = time.monotonic() - begin
         idle = not used["sessions"] and not used["streams"] and not used["in_flight"]
         if idle or took_s >= args.deadline_s:
             why = "idle" if idle else "deadline"
-            return Outcome(changed=False, data={"why": why, **used, "took_s": round(took_s, 3)})
+            return Outcome(
+                changed=False, data={"why": why, "sessions_before": before, **used, "took_s": round(took_s, 3)}
+            )
         time.sleep(min(DRAIN_POLL_S, max(0.0, args.deadline_s - took_s)))
 
 

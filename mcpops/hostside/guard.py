@@ -148,7 +148,7 @@ def _record(watch: Watch, baseline: int) -> dict[str, Any]:
 def _watch(watch: Watch, before: Sample, record: dict[str, Any], begin: float) -> None:
     """Poll until the time or the bake phase is over, the generation moves on, or the slot fails; write the verdict."""
     proxy = Proxy(watch.service.admin_socket)
-    why = ""
+    why, failed = "", 0
     while not why and time.monotonic() - begin < watch.guard_s:
         time.sleep(POLL_S)
         routing = read_routing(watch.service)
@@ -159,6 +159,7 @@ def _watch(watch: Watch, before: Sample, record: dict[str, Any], begin: float) -
         except (ProxyDown, ProxyRefused):
             continue
         before = rebase(before, now)
+        failed = now.errors - before.errors
         why = judge(before, record["in_flight_before"], now)
     saw = time.monotonic()
     with locked(watch.context):
@@ -167,7 +168,7 @@ def _watch(watch: Watch, before: Sample, record: dict[str, Any], begin: float) -
             end = time.monotonic()
             verdict["ms"] = round((end - begin) * 1000, 3)
             verdict["revert_ms"] = round((end - saw) * 1000, 3)
-        verdict["ended_at"] = watch.context.timestamp()
+        verdict |= {"ended_at": watch.context.timestamp(), "requests_failed": failed}
         write_json(watch.context.path("guard.json"), {**record, **verdict})
 
 
