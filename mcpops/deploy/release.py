@@ -61,8 +61,7 @@ SCHEMA: dict[str, Any] = {
         "environment": {
             "type": "object",
             "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
-            # What supervisord's program files can carry; compose could do more, but a release must run on both.
-            "additionalProperties": {"type": "string", "pattern": '^[^"\\n\\r]*$'},
+            "additionalProperties": {"type": "string", "pattern": "^[^\\x00]*$"},
         },
         "files": {"type": "array", "items": {"type": "string", "pattern": FILE_NAME}, "uniqueItems": True},
         "health_path": {"type": "string", "pattern": "^/"},
@@ -91,7 +90,7 @@ HINTS = {
     "image": "an image is named by digest, NAME@sha256:..., never by tag: `docker inspect` shows RepoDigests",
     "lock": "the lock file lies beside the release file; give its name only",
     "files": "the files lie beside the release file; give their names only",
-    "environment": "values are single-line strings without double quotes; quote numbers",
+    "environment": "values are strings; quote numbers",
     "name": "small letters, digits, '.', '_' and '-'",
 }
 

@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mcpops.hostside.state import EXIT_UNKNOWN, EXIT_USAGE, HostError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 Release = dict[str, Any]  # a release manifest, as mcpops.deploy.release writes it
 
@@ -173,13 +174,20 @@ def holder_of(port: int) -> str:
             f"socket:[{row[9]}]" for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port
         }
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            held = {str(item.readlink()) for item in (process / "fd").iterdir()}
-            if held & inodes:
-                return f"pid {process.name} ({(process / 'comm').read_text().strip()})"
-        except OSError:
-            continue
+        if inodes & set(_open_files(process)):
+            return f"pid {process.name} ({(process / 'comm').read_text().strip()})"
     return ""
+
+
+def _open_files(process: Path) -> Iterator[str]:
+    """Yield what a process has open, as far as this user may see it and it is still open."""
+    try:
+        descriptors = list((process / "fd").iterdir())
+    except OSError:
+        return
+    for descriptor in descriptors:
+        with suppress(OSError):
+            yield str(descriptor.readlink())
 
 
 def health(place: Place, release: Release, timeout_s: float = HEALTH_TIMEOUT_S) -> tuple[bool, str]:

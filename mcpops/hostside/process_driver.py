@@ -92,7 +92,8 @@ class ProcessDriver:
         timeout_s = float(release["stop_timeout_s"])
         self.stop(place, timeout_s)
         require_free_port(place)
-        write_atomic(self._program(place), program_text(place, release, environment_of(place, release)).encode())
+        write_atomic(place.home(release) / "run", run_script(place, release).encode(), mode=0o700)
+        write_atomic(self._program(place), program_text(place, release).encode())
         self.supervisor.replace(place.name, timeout_s)
 
     def stop(self, place: Place, timeout_s: float) -> bool:
@@ -110,7 +111,7 @@ class ProcessDriver:
     def discard(self, place: Place, release: Release) -> None:
         """Delete the release's directory, and its program when it is this release's."""
         home, program = place.home(release), self._program(place)
-        if program.exists() and f"directory={home}\n" in program.read_text():
+        if program.exists() and f"{release['name']} {release['digest']}:" in program.read_text():
             program.unlink()
             self.supervisor.forget(place.name, float(release["stop_timeout_s"]))
         delete_tree(home)
@@ -151,31 +152,30 @@ def require_digests(expected: Mapping[str, str], contents: Mapping[str, str]) ->
             )
 
 
-def environment_of(place: Place, release: Release) -> dict[str, str]:
-    """Return the whole environment of the release: the programs of its own packages come first on PATH."""
-    inherited = {name: os.environ[name] for name in ("LANG", "TZ") if name in os.environ}
-    path = f"{place.home(release)}/venv/bin:/usr/local/bin:/usr/bin:/bin"
-    return {"HOME": str(place.home(release)), **inherited, **release["environment"], "PATH": path}
+def run_script(place: Place, release: Release) -> str:
+    """Return the script that becomes the release: its environment, then its command in place of the shell.
 
-
-def program_text(place: Place, release: Release, environment: Mapping[str, str]) -> str:
-    """Return the supervisor program file of a release.
-
-    `%` starts an expansion in these files, so it is doubled. The release's name and digest stand in it as a comment:
-    a changed program is a changed file, and supervisord restarts what changed.
+    A shell's quoting carries any text; supervisord's own files cannot (` ;`, ` #` and `%(here)s` have no escape there).
     """
     home = place.home(release)
-    argv = argv_of(release, place, place.address, place.port, str(home))
-    own = home / "venv/bin" / argv[0]
-    if "/" not in argv[0] and own.exists():
-        argv[0] = str(own)
-    pairs = ",".join(f'{name}="{value}"' for name, value in sorted(environment.items()))
+    environment = {**release["environment"], "HOME": str(home), "PATH": f"{home}/venv/bin:/usr/local/bin:/usr/bin:/bin"}
     lines = [
-        f"; {release['name']} {release['digest']}",
+        "#!/bin/sh",
+        f"# {release['name']} {release['digest']}: written by mcpops, do not edit.",
+        *(f"export {name}={shlex.quote(value)}" for name, value in sorted(environment.items())),
+        f"exec {shlex.join(argv_of(release, place, place.address, place.port, str(home)))}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def program_text(place: Place, release: Release) -> str:
+    """Return the supervisor program file of a release; `%` starts an expansion in these files, so it is doubled."""
+    home = str(place.home(release)).replace("%", "%%")
+    lines = [
+        f"; {release['name']} {release['digest']}: written by mcpops, do not edit.",
         f"[program:{place.name}]",
-        f"command={shlex.join(argv).replace('%', '%%')}",
+        f"command={shlex.quote(home + '/run')}",
         f"directory={home}",
-        f"environment={pairs.replace('%', '%%')}",
         "autostart=true",  # `stop` turns this into false
         "autorestart=true",
         "startsecs=1",
