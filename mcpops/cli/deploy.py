@@ -55,6 +55,7 @@ def deploy(
     paths = {"release_file": f"release/{loaded.path.name}"}
     plan = launch.make_plan(place, "deploy", parameters, files=files, paths=paths, until=until)
     if only_plan:
+        launch.discard(plan)
         session.emit(plan.to_json(), plan.text())
         return 0
     return launch.begin(session, place, plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from mcpops.cli.listen import listener
 from mcpops.cli.show import run_json, run_story, what_now
 from mcpops.cli.wire import Workplace
 from mcpops.core.canonical import digest
-from mcpops.core.errors import ExitCode, UsageError
+from mcpops.core.errors import ExitCode, McpopsError, UsageError
 from mcpops.core.files import write_atomic
 from mcpops.core.ids import new_run_id
 from mcpops.core.tree import tree_digest
@@ -108,10 +109,19 @@ def begin(session: Session, place: Workplace, plan: Plan) -> ExitCode:
         snapshot=str(plan.snapshot),
         steps=plan.steps,
     )
-    writer = RunWriter.begin(place.record.store, place.record.clock, plan.run_id, request)
+    try:
+        writer = RunWriter.begin(place.record.store, place.record.clock, plan.run_id, request)
+    except McpopsError:
+        discard(plan)
+        raise
     write_atomic(plan.snapshot.parent / "tree.sha256", tree_digest(plan.snapshot))
     session.say(f"run {plan.run_id}: {plan.runbook} in {place.environment.name}")
     return _drive(session, place, writer)
+
+
+def discard(plan: Plan) -> None:
+    """Remove what a plan copied, when no run came of it."""
+    shutil.rmtree(plan.snapshot.parent, ignore_errors=True)
 
 
 def resume(session: Session, place: Workplace, run: Run) -> ExitCode:

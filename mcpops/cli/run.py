@@ -21,6 +21,7 @@ def run(session: Session, runbook: str, pairs: tuple[str, ...], only_plan: bool,
     place = wire.open_workplace(session)
     plan = launch.make_plan(place, runbook, launch.parse_parameters(pairs), until=until)
     if only_plan:
+        launch.discard(plan)
         session.emit(plan.to_json(), plan.text())
         return 0
     return launch.begin(session, place, plan)

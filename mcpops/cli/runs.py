@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -134,6 +135,7 @@ def resume(session: Session, run_id: str) -> int:
 @click.pass_obj
 def abandon(session: Session, run_id: str, reason: str) -> int:
     """Give a run up, and free its environment; it says what it leaves behind."""
+    from mcpops.ansible.reap import reap  # noqa: PLC0415
     from mcpops.cli import wire  # noqa: PLC0415
     from mcpops.core.errors import Refused  # noqa: PLC0415
     from mcpops.engine.gates import whoami  # noqa: PLC0415
@@ -144,6 +146,7 @@ def abandon(session: Session, run_id: str, reason: str) -> int:
     if not session.yes and not (session.live and click.confirm(f"give up {run.runbook} in {run.environment}?")):
         raise Refused(f"run {run.id} was not given up", hint="say --yes to give it up")
     give_up(record.store, record.clock, run, by=whoami(), reason=reason)
+    reap(run.id, fence=sys.maxsize)  # nothing of it acts any more
     session.emit({"id": run.id, "state": "abandoned"}, f"abandoned {run.id}; `mcpops status` shows what is in force")
     return 0
 
