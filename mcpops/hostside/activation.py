@@ -97,20 +97,26 @@ def _compare(context: Context, old: Routing, order: Order) -> None:
 
 
 def _wait_until_healthy(service: Service, order: Order) -> None:
-    """Wait until the proxy sees the slot up, or refuse. A proxy that does not run cannot be asked."""
+    """Wait until the proxy sees the slot up, or refuse. A proxy that does not run cannot be asked.
+
+    Its backends for the bake phase and for afterwards check the slot each at their own time. The one that still
+    sees it down would send requests to its backup, which is the slot that this order leads away from.
+    """
     proxy, end = Proxy(service.admin_socket), time.monotonic() + order.healthy_wait_s
     while True:
         try:
-            row = proxy.servers()[f"bake_{order.slot}", order.slot]
+            servers = proxy.servers()
         except (ProxyDown, ProxyRefused):
             return
-        if not row.down:
+        rows = [servers[f"{kind}_{order.slot}", order.slot] for kind in ("bake", "slot")]
+        down = [row for row in rows if row.down]
+        if not down:
             return
         if time.monotonic() >= end:
             raise HostError(
                 "unhealthy",
                 f"the front sees {order.slot} down: its requests would fail or go to the other slot",
-                detail=f"status {row.status} for {order.healthy_wait_s:g} s",
+                detail=f"status {down[0].status} in {down[0].backend} for {order.healthy_wait_s:g} s",
                 hint=f"see slot logs {order.slot}; --force switches all the same",
                 exit_code=EXIT_REFUSED,
             )

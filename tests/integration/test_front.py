@@ -148,6 +148,19 @@ def test_an_empty_or_dead_slot_is_refused(stand: FrontStand) -> None:
         stand.backends["green"].start()
 
 
+def test_a_slot_that_one_backend_still_sees_down_is_waited_for(stand: FrontStand) -> None:
+    """A slot that was just started: else its first requests go to the backup, the slot that the switch leaves."""
+    for backend in ("bake", "slot"):
+        generation = stand.hostside("status")["generation"]
+        order = ["--slot", "green", "--generation", str(generation + 1), "--expect", str(generation)]
+        Proxy(stand.state / "admin.sock").say(f"set server {backend}_green/green health down")
+        refused = stand.hostside("front", "activate", *order, "--healthy-wait-s", "0", expect=9)["error"]
+        assert (refused["name"], f"in {backend}_green" in refused["detail"]) == ("unhealthy", True)
+        assert stand.hostside("front", "activate", *order, "--healthy-wait-s", "5")["changed"] is True
+        assert stand.ask()[:2] == (200, "green")
+        stand.activate("blue")
+
+
 def test_a_check_changes_nothing(stand: FrontStand) -> None:
     before = snapshot(stand.state)
     assert stand.activate("green", "--check")["changed"] is True
