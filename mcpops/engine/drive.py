@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mcpops.core.errors import ExitCode, Fenced, McpopsError
+from mcpops.core.failpoint import failpoint
 from mcpops.engine.decide import End, decide, to_undo
 from mcpops.engine.execution import Execution, Executor, GateWaits, StepContext
 from mcpops.engine.heartbeat import Heartbeat
@@ -72,6 +73,7 @@ class Driver:
             run = self.journal.run(self.writer.run_id)
             following = decide(run.steps)
             if isinstance(following, End):
+                failpoint("before-end")
                 self.writer.end(following.state, following.exit_code, following.reason)
                 return following
             waits = self._step(run, following)
@@ -105,6 +107,7 @@ class Driver:
         except McpopsError as error:
             problem = _from_error(error)
         self.writer.intend(record.seq, context.number)
+        failpoint(f"after-intent:{record.step.name}")
         self.listener.step_began(record)
         if problem is None:
             try:
@@ -116,6 +119,7 @@ class Driver:
         return replace(problem, duration_s=self.writer.clock.monotonic_s() - started_s)
 
     def _conclude(self, run: Run, record: StepRecord, number: int, report: AttemptReport) -> None:
+        failpoint(f"before-outcome:{record.step.name}")
         undo: list[tuple[int, Step]] = []
         if not report.outcome.good:
             undo = [(done.seq, self._undo_step(done.step)) for done in to_undo(run.steps, record)]

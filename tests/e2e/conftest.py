@@ -6,14 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.stand import Project, new_project
+from tests.e2e.stand import Project, serving_project
 
 
 @pytest.fixture(scope="session")
 def project() -> Iterator[Project]:
-    made = new_project(19443)
-    try:
-        made.up()
-        yield made
-    finally:
-        made.down()
+    yield from serving_project()
