@@ -102,8 +102,8 @@ def _require_plain_names(names: list[str]) -> None:
 def stage(store: SlotStore, slot: str, release: Release, contents: Mapping[str, str]) -> Outcome:
     """Bring a release up in a slot that is not active; repeatable, and `revert` takes it back.
 
-    Raises HostError (wrong_digest, not_installed, disk_full, port_in_use, not_started, not_healthy, ...); the slot
-    is then empty and the displaced release is still on disk.
+    Raises HostError. What fails before the start (wrong_digest, not_installed, disk_full, ...) leaves the slot as it
+    was; what fails after (port_in_use, not_started, not_healthy) leaves it empty, with the displaced release on disk.
     """
     begun = time.monotonic()
     context, place = store.context, store.place(slot)
@@ -116,19 +116,11 @@ def stage(store: SlotStore, slot: str, release: Release, contents: Mapping[str, 
                 return Outcome(changed=False, data={"slot": slot, "release": release["name"], "took_s": 0.0})
             if context.check:
                 return Outcome(changed=True, data={"slot": slot, "release": release["name"]})
-            _displace(store, place, release)
-        failpoint("slot_displaced")
+            record = store.staged(slot)
+            if record and record["release"]["digest"] == release["digest"]:
+                _displace(store, place, release)  # its own files are about to be replaced
         try:
-            store.driver.stop(place, float(release["stop_timeout_s"]))
-            store.driver.install(place, release, contents)
-            failpoint("slot_installed")
-            store.driver.start(place, release)
-            healthy_s = wait_healthy(store.driver, place, release)
-            failpoint("slot_healthy")
-            with locked(context):
-                require_fence(context)  # a newer run may have come while this one installed
-                releases.remember(context, release, contents)
-                store.put_staged(slot, _record_of(context, release))
+            healthy_s = _bring_up(store, place, release, contents)
         except HostError:
             _clear(store, place, release)
             raise
@@ -136,6 +128,26 @@ def stage(store: SlotStore, slot: str, release: Release, contents: Mapping[str, 
     took_s = round(time.monotonic() - begun, 3)
     data = {"slot": slot, "release": release["name"], "digest": release["digest"], "took_s": took_s}
     return Outcome(changed=True, data={**data, "healthy_s": round(healthy_s, 3)})
+
+
+def _bring_up(store: SlotStore, place: Place, release: Release, contents: Mapping[str, str]) -> float:
+    """Install, displace what is there, start, wait healthy, write it down; return the seconds from start to healthy."""
+    context = store.context
+    store.driver.install(place, release, contents)
+    failpoint("slot_installed")
+    with locked(context):
+        require_fence(context)  # a newer run may have come while this one installed
+        store.require_idle(place.slot)
+        _displace(store, place, release)
+    failpoint("slot_displaced")
+    store.driver.start(place, release)
+    healthy_s = wait_healthy(store.driver, place, release)
+    failpoint("slot_healthy")
+    with locked(context):
+        require_fence(context)
+        releases.remember(context, release, contents)
+        store.put_staged(place.slot, _record_of(context, release))
+    return healthy_s
 
 
 def _record_of(context: Context, release: Release) -> dict[str, Any]:
@@ -162,9 +174,10 @@ def _displace(store: SlotStore, place: Place, release: Release) -> None:
 
 
 def _clear(store: SlotStore, place: Place, release: Release) -> None:
-    """Stop and delete a release that did not come up; what was displaced stays on disk."""
+    """Stop and delete a release that did not come up; a release that it has not displaced goes on."""
     try:
-        store.driver.stop(place, float(release["stop_timeout_s"]))
+        if store.staged(place.slot) is None:
+            store.driver.stop(place, float(release["stop_timeout_s"]))
     finally:  # on a full disk `stop` cannot write its note either, and this is what makes room again
         store.driver.discard(place, release)
 
