@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from demo.http1 import Endpoint
+from demo.record import record
 from demo.sessions import SessionPlan, SessionReport, Sessions
 from demo.traffic import Plan, Sample, Traffic, get, loopback_sources, ping_without_session
 
@@ -233,7 +234,10 @@ def main() -> None:
     """Read the arguments and play."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave everything running at the end")
+    parser.add_argument("--record", type=Path, metavar="SVG", help="draw the second half of what is seen as a picture")
     arguments = parser.parse_args()
+    if arguments.record:
+        sys.exit(record([sys.executable, "-m", "demo.run"], arguments.record, since="Deploy a broken release"))
     with tempfile.TemporaryDirectory() as scratch:
         code = asyncio.run(play(Path(scratch), keep=arguments.keep))
     sys.exit(code)
