@@ -1,0 +1,50 @@
+"""The story of a run, and its JSON."""
+
+from __future__ import annotations
+
+import pytest
+
+from mcpops.cli.show import run_json, run_story, what_now
+from mcpops.engine.execution import GateWaits
+from mcpops.model.outcome import AttemptReport, Outcome, Result
+from mcpops.model.step import StepKind
+from tests.unit.engine.stand import CHANGED, Stand, step
+
+
+@pytest.fixture
+def stand(tmp_path):
+    return Stand(tmp_path, {})
+
+
+def test_the_story_says_what_failed_first_and_what_was_taken_back(stand):
+    row = Result(host="front2", task="Pull the image", outcome=Outcome.FAILED, message="no such digest")
+    stand.script["stage"] = AttemptReport(outcome=Outcome.FAILED, reason="Pull the image on front2", results=(row,))
+    stand.drive(stand.begin(step("look"), step("stage", undo=True), step("switch")))
+
+    story = run_story(stand.journal, stand.journal.run("run-1"))
+
+    assert "rolled_back after" in story
+    assert "front2: Pull the image: failed: no such digest" in story
+    assert "↩✓  4 undo stage" in story
+    assert "verified" in story
+
+
+def test_the_json_has_the_shape_of_the_contract(stand):
+    stand.script["one"] = CHANGED
+    stand.drive(stand.begin(step("one")))
+
+    told = run_json(stand.journal, stand.journal.run("run-1"))
+
+    assert {"schema", "id", "environment", "runbook", "plan_digest", "state", "requested_by", "started_at", "ended_at",
+            "duration_s", "steps", "record"} <= set(told)  # fmt: skip
+    assert {"seq", "name", "kind", "state", "attempts", "started_at", "duration_s", "hosts", "outputs",
+            "results"} <= set(told["steps"][0])  # fmt: skip
+    assert told["steps"][0]["hosts"] == {"ok": 0, "changed": 1, "failed": 0, "unreachable": 0}
+    assert told["record"]["verified"] is True
+
+
+def test_a_run_that_waits_says_how_to_go_on(stand):
+    stand.script["prepare gate"] = GateWaits("approval")
+    stand.drive(stand.begin(step("gate", kind=StepKind.GATE, gate="approval")))
+
+    assert "mcpops approve run-1" in what_now(stand.journal.run("run-1"))

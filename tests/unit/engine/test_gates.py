@@ -1,0 +1,109 @@
+"""Gates: what an environment does not say is unknown, and blocks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from mcpops.core.clock import to_text
+from mcpops.core.errors import Refused, UsageError
+from mcpops.engine.execution import GateWaits
+from mcpops.engine.gates import GATES, GateInputs, approval, backup_age, freeze
+from mcpops.journal.approvals import decide
+from mcpops.model.outcome import Outcome
+from mcpops.model.run import StepState
+from mcpops.model.step import StepKind
+from tests.unit.engine.stand import Stand, step
+
+
+@pytest.fixture
+def stand(tmp_path):
+    return Stand(tmp_path, {})
+
+
+def inputs(stand, **settings):
+    return GateInputs(settings, stand.journal, stand.clock)
+
+
+def context(stand):
+    return SimpleNamespace(run=stand.journal.run("run-1"), seq=1)
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_an_environment_that_says_nothing_is_unknown(stand, name):
+    assert GATES[name](None, inputs(stand)).outcome is Outcome.UNKNOWN
+
+
+def window(stand, begins_s, ends_s):
+    at = stand.clock.at
+    return {
+        "from": to_text(at + timedelta(seconds=begins_s)),
+        "until": to_text(at + timedelta(seconds=ends_s)),
+        "why": "sale",
+    }
+
+
+@pytest.mark.parametrize(
+    ("begins_s", "ends_s", "outcome"),
+    [(-60, 60, Outcome.FAILED), (60, 120, Outcome.OK), (-120, -60, Outcome.OK)],
+)
+def test_a_freeze_window_blocks_while_it_is_open(stand, begins_s, ends_s, outcome):
+    report = freeze(None, inputs(stand, deploy_freeze_windows=[window(stand, begins_s, ends_s)]))
+
+    assert report.outcome is outcome
+
+
+@pytest.mark.parametrize("bad", [[{"from": "2026-01-01"}], [{"from": "soon", "until": "later"}], ["monday"], "monday"])
+def test_a_freeze_window_that_cannot_be_read_is_unknown(stand, bad):
+    assert freeze(None, inputs(stand, deploy_freeze_windows=bad)).outcome is Outcome.UNKNOWN
+
+
+def test_a_backup_that_is_asked_for_is_unknown_without_one(stand):
+    assert backup_age(None, inputs(stand, deploy_backup_max_age_s=3600)).outcome is Outcome.UNKNOWN
+    assert backup_age(None, inputs(stand, deploy_backup_max_age_s=None)).outcome is Outcome.OK
+
+
+def waiting(stand):
+    stand.script["prepare gate"] = GateWaits("approval")
+    stand.drive(stand.begin(step("gate", kind=StepKind.GATE, gate="approval")))
+    return stand.journal.run("run-1")
+
+
+def test_approval_waits_for_another_person_and_this_plan(stand):
+    run = waiting(stand)
+    asked = inputs(stand, deploy_approval="required")
+    with pytest.raises(GateWaits):
+        approval(context(stand), asked)
+    with pytest.raises(Refused, match="cannot approve it"):
+        decide(stand.store, stand.clock, run, decision="approve", by=run.requested_by)
+
+    decide(stand.store, stand.clock, run, decision="approve", by="grace")
+
+    assert approval(context(stand), asked).outcome is Outcome.OK
+    other = SimpleNamespace(run=replace(run, plan_digest="sha256:other"), seq=1)
+    with pytest.raises(GateWaits):
+        approval(other, asked)
+
+
+def test_a_rejection_fails_and_the_requester_may_reject(stand):
+    run = waiting(stand)
+
+    decide(stand.store, stand.clock, run, decision="reject", by=run.requested_by)
+
+    report = approval(context(stand), inputs(stand, deploy_approval="required"))
+    assert (report.outcome, report.reason) == (Outcome.FAILED, "rejected by ada")
+
+
+def test_a_run_that_waits_for_nothing_cannot_be_decided(stand):
+    stand.drive(stand.begin(step("one")))
+    assert stand.journal.run("run-1").steps[0].state is StepState.DONE
+
+    with pytest.raises(UsageError, match="waits for no decision"):
+        decide(stand.store, stand.clock, stand.journal.run("run-1"), decision="approve", by="grace")
+
+
+def test_a_word_that_is_neither_is_unknown(stand):
+    assert approval(None, inputs(stand, deploy_approval="maybe")).outcome is Outcome.UNKNOWN
