@@ -20,7 +20,7 @@ def _decide(session: Session, run_id: str, decision: str) -> int:
     return 0
 
 
-@click.command()
+@click.command(epilog="Exit status: 0 ok, 2 usage (it waits for no decision), 9 refused (the requester decides).")
 @click.argument("run_id", metavar="RUN")
 @common_options
 @click.pass_obj
@@ -29,7 +29,7 @@ def approve(session: Session, run_id: str) -> int:
     return _decide(session, run_id, "approve")
 
 
-@click.command()
+@click.command(epilog="Exit status: 0 ok, 2 usage (it waits for no decision).")
 @click.argument("run_id", metavar="RUN")
 @common_options
 @click.pass_obj

@@ -12,7 +12,7 @@ def journal() -> None:
     """Verify the record."""
 
 
-@journal.command()
+@journal.command(epilog="Exit status: 0 passed, 1 failed, 2 usage, 3 unknown (the record is empty).")
 @common_options
 @click.pass_obj
 def verify(session: Session) -> int:

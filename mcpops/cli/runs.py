@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mcpops.model.run import Run
 
 WATCH_PERIOD_S = 0.3
+READS = "Exit status: 0 ok, 2 usage (no such run)."
 
 
 @click.group()
@@ -23,7 +24,7 @@ def runs() -> None:
     """List, show, watch, resume, abandon and export runs."""
 
 
-@runs.command("list")
+@runs.command("list", epilog=READS)
 @click.option("--limit", default=20, show_default=True, help="How many, the newest first.")
 @common_options
 @click.pass_obj
@@ -54,7 +55,7 @@ def list_(session: Session, limit: int) -> int:
     return 0
 
 
-@runs.command()
+@runs.command(epilog=READS)
 @click.argument("run_id")
 @common_options
 @click.pass_obj
@@ -70,7 +71,7 @@ def show(session: Session, run_id: str) -> int:
     return 0
 
 
-@runs.command()
+@runs.command(epilog="Exit status: that of the run; 3 when it has not ended before --timeout.")
 @click.argument("run_id")
 @common_options
 @click.pass_obj
@@ -115,7 +116,7 @@ def _tell_end(session: Session, journal: Journal, run: Run) -> None:
         click.echo(f"{run.state.value}{f': {run.reason}' if run.reason else ''}  {what_now(run)}".rstrip())
 
 
-@runs.command()
+@runs.command(epilog="Exit status: as `mcpops deploy`.")
 @click.argument("run_id")
 @common_options
 @click.pass_obj
@@ -128,7 +129,7 @@ def resume(session: Session, run_id: str) -> int:
     return launch.resume(session, wire.open_workplace(session), found)
 
 
-@runs.command()
+@runs.command(epilog="Exit status: 0 ok, 2 usage (it ended already), 4 busy (it still runs), 9 refused (say --yes).")
 @click.argument("run_id")
 @click.option("--reason", default="no reason given", help="Why; it stands in the record.")
 @common_options
@@ -151,7 +152,7 @@ def abandon(session: Session, run_id: str, reason: str) -> int:
     return 0
 
 
-@runs.command()
+@runs.command(epilog=READS)
 @click.argument("run_id")
 @common_options
 @click.pass_obj

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -159,6 +160,12 @@ class Project:
         """Run a command to its end."""
         return self.start(*argv, environment=environment).end(timeout_s)
 
+    def text(self, *argv: str, timeout_s: float = COMMAND_S) -> subprocess.CompletedProcess[str]:
+        """Run a command that prints for people, or more than one object."""
+        return subprocess.run(
+            [str(MCPOPS), *argv], cwd=self.home, text=True, capture_output=True, timeout=timeout_s, check=False
+        )
+
     def release(self, name: str, **changes: Any) -> str:
         """Write a release like NEXT (or `like`) but for `replace`d and `append`ed text; return its name."""
         like = changes.get("like", NEXT)
@@ -214,9 +221,11 @@ class Project:
 class Load:
     """Traffic in a thread of its own, until the `with` block ends; then `samples` is all of it."""
 
-    def __init__(self, project: Project, rate_per_s: float = 40.0) -> None:
+    def __init__(self, project: Project, rate_per_s: float = 40.0, *, verify: bool = True) -> None:
         cafile = project.state / "ca/ca.crt"
         where = Endpoint.of("127.0.0.1", project.base_port, "time.local.test", cafile)
+        if where.tls and not verify:
+            where.tls.check_hostname, where.tls.verify_mode = False, ssl.CERT_NONE
         self._plan = Plan(endpoint=where, shapes=(get("/status"), ping_without_session()), rate_per_s=rate_per_s)
         self._end = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._work()), name="load")
