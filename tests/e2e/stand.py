@@ -123,10 +123,11 @@ class Project:
     """One project directory with the environment `local` on ports of its own.
 
     With `hosts_of` it is a second control node: a project and a journal of its own for the hosts of another one.
+    `program` is the mcpops to run.
     """
 
-    def __init__(self, home: Path, base_port: int, hosts_of: Project | None = None) -> None:
-        self.home, self.base_port = home, base_port
+    def __init__(self, home: Path, base_port: int, *, hosts_of: Project | None = None, program: Path = MCPOPS) -> None:
+        self.home, self.base_port, self.program = home, base_port, program
         self.state = (hosts_of or self).home / ".mcpops/local"
         inventory = home / "inventories/local"
         shutil.copytree(ROOT / "inventories/local", inventory)
@@ -154,7 +155,7 @@ class Project:
 
     def start(self, *argv: str, environment: Mapping[str, str] | None = None) -> Command:
         """Start a command."""
-        return Command([str(MCPOPS), *argv, "--json"], self.home, environment or {})
+        return Command([str(self.program), *argv, "--json"], self.home, environment or {})
 
     def run(self, *argv: str, timeout_s: float = COMMAND_S, environment: Mapping[str, str] | None = None) -> Ended:
         """Run a command to its end."""
@@ -163,7 +164,7 @@ class Project:
     def text(self, *argv: str, timeout_s: float = COMMAND_S) -> subprocess.CompletedProcess[str]:
         """Run a command that prints for people, or more than one object."""
         return subprocess.run(
-            [str(MCPOPS), *argv], cwd=self.home, text=True, capture_output=True, timeout=timeout_s, check=False
+            [str(self.program), *argv], cwd=self.home, text=True, capture_output=True, timeout=timeout_s, check=False
         )
 
     def release(self, name: str, **changes: Any) -> str:
@@ -261,10 +262,11 @@ class Load:
         ]
 
 
-def new_project(hosts_of: Project | None = None) -> Project:
+def new_project(*, hosts_of: Project | None = None, program: Path = MCPOPS) -> Project:
     """Make a project in a directory with a short path: unix sockets have 108 bytes."""
     base_port = hosts_of.base_port if hosts_of else _free_ports()
-    return Project(Path(tempfile.mkdtemp(prefix="mcpops-e2e-")), base_port, hosts_of)
+    home = Path(tempfile.mkdtemp(prefix="mcpops-e2e-"))
+    return Project(home, base_port, hosts_of=hosts_of, program=program)
 
 
 def serving_project() -> Iterator[Project]:
