@@ -5,7 +5,8 @@
     report = action.act()         # or action.undo(), also in another process than act's; raises Fenced
     action.close()
 
-`prepare` raises Unknown when a front gives no answer: a switch of half of the fronts is not begun.
+A switch of half of the fronts is not begun: `act` raises Unknown when a front gives no answer. What is taken back is
+taken back wherever somebody answers, and the others are told as unreachable.
 """
 
 from __future__ import annotations
@@ -53,10 +54,10 @@ class DirectAction(Protocol):
     """One try of one direct step."""
 
     def prepare(self) -> None:
-        """Open the channels and read the statuses; raises Unknown when a front gives no answer."""
+        """Open the channels and read the statuses; raises Unknown when no front answers."""
 
     def act(self) -> AttemptReport:
-        """Do it; raises Fenced when a front refuses this run."""
+        """Do it; raises Unknown when a front gives no answer, and Fenced when one refuses this run."""
 
     def undo(self) -> AttemptReport:
         """Take it back, whether `act` did all, half or nothing of it; raises Fenced."""
@@ -74,11 +75,16 @@ class _OnFronts:
         self.fronts: list[FrontState] = []
 
     def prepare(self) -> None:
-        """Open the channels and read the statuses; raises Unknown when a front gives no answer."""
+        """Open the channels and read the statuses; raises Unknown when no front answers."""
         context = self.context
         self.fleet = Fleet.open(context.targets, context.timeout_s, context.transports)
         self.fronts = read_fronts(self.fleet, self.fleet.greetings)
-        if self.fleet.errors or not self.fronts:
+        if not self.fronts:
+            raise _no_answer(self.fleet)
+
+    def _require_all(self) -> None:
+        """Raise Unknown unless every front answers; nothing was changed yet."""
+        if self.fleet.errors:
             raise _no_answer(self.fleet)
 
     def close(self) -> None:
@@ -101,6 +107,7 @@ class Cutover(_OnFronts):
 
     def act(self) -> AttemptReport:
         """Switch the first front, then the others; a failure leaves the fronts as the results say, for `undo`."""
+        self._require_all()
         intent_at_ns, context = time.time_ns(), self.context
         plan = plan_cutover(self.fronts, context.slot, context.release)
         if isinstance(plan, Refusal):
@@ -120,6 +127,7 @@ class Bake(_OnFronts):
 
     def act(self) -> AttemptReport:
         """Wait for the verdicts; the first that trips takes the release back on every front."""
+        self._require_all()
         context = self.context
         elsewhere = [front.host for front in self.fronts if front.active != context.slot]
         tripped_before = [host for host in elsewhere if self._tripped_by_itself(host)]

@@ -127,6 +127,25 @@ def test_cutover_is_not_begun_when_a_front_gives_no_answer() -> None:
     assert active(given) == ALL_BLUE
 
 
+def test_undo_takes_back_what_answers_and_tells_the_rest() -> None:
+    given = fronts()
+    act(given, "cutover")
+    down = FakeFront("down").target
+    report = act(given, "cutover", "undo", targets=(given["a"].target, down, given["c"].target))
+    assert report.outcome is Outcome.UNREACHABLE
+    assert "no route" in report.reason
+    assert active(given) == {"a": "blue", "b": "green", "c": "blue"}
+
+
+def test_the_bake_is_unknown_when_a_front_gives_no_answer() -> None:
+    given = fronts()
+    act(given, "cutover")
+    down = FakeFront("down").target
+    with pytest.raises(Unknown, match="no answer from down"):
+        act(given, "bake", targets=(given["a"].target, down))
+    assert active(given) == ALL_GREEN
+
+
 def test_a_front_whose_status_makes_no_sense_gives_no_answer() -> None:
     given = fronts()
     given["b"].faults["status"] = lambda: answer(active="red")
