@@ -1,4 +1,4 @@
-"""The cutover bench in its short form, as a test: four cutovers under load lose nothing."""
+"""The benches in their short forms, as tests: what they measure holds, and they see it when it does not."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import faults
-from tests.bench.cutover import SHORT, Load, holds, run, summary, table, write
-from tests.bench.stacks import FrontStack
+from tests.bench import faults, rollback
+from tests.bench.cutover import SHORT, STACKS, Load, holds, run, summary, table, write
+from tests.bench.rollback_stands import Stand, ssh
 
 PORT = 18420
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_four_cutovers_lose_nothing(tmp_path: Path) -> None:
-    blocks = asyncio.run(run(["front"], rounds=1, load=SHORT, port=PORT))
-    row = summary(FrontStack.name, blocks["front"])
+def test_four_cutovers_by_real_runs_lose_nothing(tmp_path: Path) -> None:
+    blocks = asyncio.run(run(["engine"], rounds=1, load=SHORT, port=PORT))
+    row = summary(STACKS["engine"].name, blocks["engine"])
     write(tmp_path, [row], blocks)
-    assert holds(row), f"{table([row])}\n{(tmp_path / 'cutover.json').read_text()[:4000]}"
+    assert holds(row), f"{table([row])}\n{(tmp_path / 'cutover-engine.json').read_text()[:4000]}"
     assert row["cutovers"] == SHORT.cutovers
 
 
@@ -34,3 +34,23 @@ def test_a_slot_that_answers_500_is_left_only_where_the_guard_watches() -> None:
     assert [faults.judge(trial) for trial in watched] == [True], watched
     assert [faults.judge(trial) for trial in alone] == [False], alone
     assert alone[0].durable_ms is None
+
+
+class Nowhere(Stand):
+    """A stand whose playbook is told the wrong slot."""
+
+    @property
+    def good(self) -> str:
+        return self.bad
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_rollback_over_ssh_is_seen_by_clients_and_one_that_goes_nowhere_is_seen_too() -> None:
+    with ssh(PORT + 30) as stand:
+        trial = asyncio.run(rollback.try_once("mcpops", stand))
+        peer = asyncio.run(rollback.try_once("playbook", stand))
+        nowhere = asyncio.run(rollback.try_once("playbook", Nowhere(**vars(stand))))
+    assert [rollback.problem(trial), rollback.problem(peer)] == ["", ""]
+    assert trial.last_bad_ms < peer.last_bad_ms
+    assert "answered by the bad slot" in rollback.problem(nowhere)
