@@ -8,7 +8,7 @@ UV     := $(BIN)/uv
 export UV_SYSTEM_CERTS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint bench-cutover bench-faults bench-rollback docs lock clean
+.PHONY: help demo test unit lint bench-cutover bench-faults bench-rollback bench-figures docs lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ bench-faults: $(VENV)/.installed .venv-mcp1/.installed ## The new slot breaks af
 
 bench-rollback: $(VENV)/.installed wheelhouse/.filled ## mcpops rollback against ansible-playbook, in one run
 	$(BIN)/python -m tests.bench.rollback build/bench
+
+bench-figures: $(VENV)/.installed ## What the benches measured, each figure beside its bar
+	$(BIN)/python -m tests.bench.figures build/bench
 
 docs: $(VENV)/.installed ## Write docs/reference/ and the tables of the roles from the code
 	$(BIN)/python -m tests.docs.generate
