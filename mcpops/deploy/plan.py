@@ -233,13 +233,11 @@ def _target(fronts: Sequence[FrontState]) -> tuple[str, str] | Refusal:
     """Return the release to go back to and why, or why there is none."""
     verified = _verified(fronts)
     newest = max(fronts, key=lambda front: front.generation)
-    leaving, mixed = newest.release, len({front.release for front in fronts}) > 1
-    if leaving in verified and newest.phase == STEADY:
-        last = newest.history[0] if newest.history else None
-        if mixed:
-            return leaving, f"the fronts disagree, and {leaving} was activated last ({newest.host})"
-        if last and last.release == leaving and last.reason.startswith(TAKEN_BACK):
-            return leaving, f"a release was taken back already ({last.reason}); to go further back name one with --to"
+    leaving, last = newest.release, newest.history[0] if newest.history else None
+    if leaving in verified and newest.phase == STEADY and last and last.reason.startswith(TAKEN_BACK):
+        mixed = len({front.release for front in fronts}) > 1
+        why = "the fronts disagree: not on all of them" if mixed else "to go further back name one with --to"
+        return leaving, f"a release was taken back already ({last.reason}); {why}"
     before = _before(newest.history, leaving, verified)
     if before:
         return before, f"the last verified release before {leaving or 'nothing'}"

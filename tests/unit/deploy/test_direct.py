@@ -272,6 +272,8 @@ def test_bake_trips_while_it_is_watched() -> None:
     report = act(given, "bake", guard_s=60.0)
     assert report.outcome is Outcome.FAILED
     assert "back after 80 ms" in report.results[2].message
+    assert len(asked) == 3, "the others are not waited for"
+    assert sum(words[:2] == ["front", "verdict"] for words in given["a"].asked) == 3
     assert active(given) == ALL_BLUE
 
 
