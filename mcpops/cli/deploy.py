@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mcpops.cli.common import Session, common_options
 from mcpops.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from mcpops.cli.wire import Workplace
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -29,6 +33,7 @@ def seconds(text: str) -> int:
 @click.option("--bake", metavar="TIME", help="How long the new slot is watched under real traffic (60s).")
 @click.option("--drain", metavar="TIME", help="How long sessions on the old slot get to end (900s).")
 @click.option("--plan", "only_plan", is_flag=True, help="Print the steps and their digest, and stop.")
+@click.option("--again", is_flag=True, help="Deploy even a release that serves already.")
 @click.option("--until", metavar="STEP", help="Stop after this step.")
 @common_options
 @click.pass_obj
@@ -38,6 +43,7 @@ def deploy(
     bake: str | None,
     drain: str | None,
     only_plan: bool,
+    again: bool,
     until: str | None,
 ) -> int:
     """Deploy RELEASE: a name in releases/, or a release file."""
@@ -46,7 +52,13 @@ def deploy(
 
     place = wire.open_workplace(session)
     loaded = load_release(place.environment.release_file(release))
-    parameters: dict[str, object] = {"release": loaded.manifest()}
+    manifest = loaded.manifest()
+    slot = None if again or only_plan or until else _serves(place, manifest["digest"])
+    if slot:
+        said = {"environment": place.environment.name, "release": loaded.name, "slot": slot, "already": True}
+        session.emit(said, f"{loaded.name} serves already, on slot {slot}, and passed its bake; nothing was done")
+        return 0
+    parameters: dict[str, object] = {"release": manifest}
     parameters |= {"blue_green_bake_s": seconds(bake)} if bake else {}
     parameters |= {"blue_green_drain_s": seconds(drain)} if drain else {}
     # The run keeps its own copy of the release, so that a resume deploys what was planned.
@@ -59,3 +71,26 @@ def deploy(
         session.emit(plan.to_json(), plan.text())
         return 0
     return launch.begin(session, place, plan)
+
+
+def _serves(place: Workplace, digest: str) -> str | None:
+    """Return the slot on which every front serves exactly this release, verified and in order; else None.
+
+    While another run holds the environment the answer is None: `begin` then says who it is.
+    """
+    from mcpops.cli.wire import FRONTS  # noqa: PLC0415
+    from mcpops.remote.fleet import Fleet  # noqa: PLC0415
+
+    if place.record.journal.lease(place.environment.name):
+        return None
+    with Fleet.open(place.targets(), 10.0) as fleet:
+        said = [answer.output for answer in fleet.greetings.values()]
+    slots = {front["active"] if _is_in_force(front, digest) else None for front in said}
+    whole = len(said) == len(place.inventory.groups[FRONTS])
+    return slots.pop() if whole and len(slots) == 1 else None
+
+
+def _is_in_force(front: dict[str, Any], digest: str) -> bool:
+    slot = front["slots"].get(front["active"]) or {}
+    wanted = slot.get("digest") == digest and slot.get("verified_at") and slot.get("running")
+    return bool(wanted and front["in_sync"] and front["phase"] == "steady")

@@ -17,6 +17,7 @@ from mcpops.journal.absorb import absorb
 from mcpops.journal.queries import Journal
 from mcpops.journal.store import Store
 from mcpops.journal.writes import RunWriter
+from mcpops.model.target import Target
 from mcpops.remote.targets import save_targets
 from mcpops.runbook.derive import probe_play, undo_play
 from mcpops.runbook.search import SearchPath
@@ -55,13 +56,17 @@ class Workplace:
         hosts = self.inventory.groups.get(FRONTS, ())
         return dict(self.inventory.variables[hosts[0]]) if hosts else {}
 
+    def targets(self) -> list[Target]:
+        """Return how to reach the fronts. Raises UsageError."""
+        return targets(self.inventory, FRONTS)
+
     def driver(self, writer: RunWriter, listener: Listener) -> Driver:
         """Return the driver of a run, with the tables of how its steps are done."""
         inputs = GateInputs(self.settings(), self.record.journal, self.record.clock)
         executors = Executors(
             play=play_executor(lambda step: step.body),
             probe=probe_executor(probe_play),
-            direct=direct_executors(lambda: targets(self.inventory, FRONTS)),
+            direct=direct_executors(self.targets),
             gates=gate_executors(inputs),
             undo_play=undo_play,
         )
