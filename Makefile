@@ -8,7 +8,7 @@ UV     := $(BIN)/uv
 export UV_SYSTEM_CERTS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint bench-cutover bench-faults bench-rollback bench-figures docs lock clean
+.PHONY: help install demo test unit lint bench-cutover bench-faults bench-rollback bench-figures docs lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,8 @@ $(VENV)/.installed: $(BIN)/uv requirements/dev.lock pyproject.toml
 wheelhouse/.filled: $(VENV)/.installed $(wildcard releases/*.lock)
 	$(BIN)/python -m mcpops.deploy.wheelhouse
 	touch $@
+
+install: $(VENV)/.installed .venv-mcp1/.installed wheelhouse/.filled ## Everything that is needed here, into this directory
 
 demo: $(VENV)/.installed .venv-mcp1/.installed wheelhouse/.filled ## Real servers, a deploy, a broken deploy, a rollback; under three minutes
 	$(BIN)/python -m demo.run $(DEMO_ARGS)

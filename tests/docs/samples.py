@@ -8,27 +8,31 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from mcpops.cli.app import main
+from mcpops.cli.launch import Plan, _cutover
 from mcpops.core.errors import ExitCode
 from mcpops.deploy.fleet_state import FrontState, KnownRelease, SlotState
 from mcpops.deploy.plan import RollbackPlan, plan_rollback
 from mcpops.deploy.record import RollbackRecord
+from mcpops.journal.queries import Journal
 from mcpops.journal.store import Store
 from mcpops.journal.writes import RunWriter
 from mcpops.model.outcome import AttemptReport, Outcome, Result
-from mcpops.model.run import Request, RunState, StepState
+from mcpops.model.run import Request, Run, RunState, StepState
 from mcpops.model.step import Step, StepKind
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 RUN, WAITING = "20261124-120000-c0ffee", "20261124-121500-ace0fb"
 DIGEST = "sha256:" + "…"
 CUTOVER = {"hosts": 1, "switch_ms": 8.1, "skew_ms": 0.0, "intent_to_switch_ms": 21.4}
+BAKE = {"hosts": 1, "requests_failed": 0}
+DRAINED = {"front1": {"why": "deadline", "sessions_before": 12, "sessions": 2, "streams": 1, "took_s": 900.0}}
 Sample = tuple[str, str, Any]
 
 
@@ -61,7 +65,13 @@ def samples() -> list[Sample]:
                 "was observed.",
                 shown,
             ),
-            ("Cutover", "What `deploy --json` and `rollback --json` add.", {"cutover": CUTOVER}),
+            (
+                "Cutover",
+                "What `deploy --json` adds. `skew_ms` is between the first and the last front, `intent_to_switch_ms` "
+                "from the journalled intent to the last front's answer. `sessions_moved` got 404 at the end of the "
+                "drain, `sessions_drained` ended before. `rollback --json` has the first four.",
+                _observed(Journal(Store(project / ".mcpops/journal.sqlite")).run(RUN)),
+            ),
             ("List of runs", "`runs list --json`, the newest first.", _say(project, "runs", "list")),
             (
                 "Plan",
@@ -118,10 +128,15 @@ def _request(steps: tuple[Step, ...]) -> Request:
 
 
 def _plan() -> dict[str, Any]:
-    from mcpops.cli.launch import Plan  # noqa: PLC0415 - imports Ansible's side, which the other shapes do not need
-
     step = Step(name="stage", kind=StepKind.PLAY, hosts="fronts", body="", line=1, undo=True)
     return Plan(RUN, "deploy", (step,), {"release": {"name": "time-2"}}, Path(), DIGEST).to_json()
+
+
+def _observed(run: Run) -> dict[str, Any]:
+    """Return what a deploy says of its switch once its bake and drain are done too."""
+    done = run.steps[-1]
+    more = [replace(done, outputs={"bake": BAKE}), replace(done, outputs={"drained": DRAINED})]
+    return _cutover(replace(run, steps=(*run.steps, *more)))
 
 
 def _decision(project: Path) -> Any:
