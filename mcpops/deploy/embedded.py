@@ -93,7 +93,9 @@ def stop(home: Path, socket: Path) -> list[Process]:
     running = processes(home)
     if answers(socket):
         Supervisor(socket).shutdown()
-        _wait_gone(home, SHUTDOWN_S)
+        deadline = time.monotonic() + SHUTDOWN_S
+        while (answers(socket) or processes(home)) and time.monotonic() < deadline:
+            time.sleep(0.05)
     left = processes(home)
     if left:
         _end(home, left)

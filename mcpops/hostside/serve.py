@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from mcpops.hostside.state import Context
 
+# Help is for people, and what reads standard input (`slot stage --manifest -`, `probe`) would eat the next requests.
+NOT_HERE = frozenset({"--help", "-h", "-", "--manifest=-", "--preview-token-stdin", "--canary-stdin"})
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare no arguments."""
@@ -46,8 +49,8 @@ def answer(line: str, context: Context) -> dict[str, Any]:
         request = json.loads(line)
         identity = request["id"]
         argv = [str(word) for word in request["argv"]]
-        if "--help" in argv or "-h" in argv:
-            raise ValueError("help is not for this channel")
+        if NOT_HERE & set(argv):
+            raise ValueError(f"not for this channel: {', '.join(sorted(NOT_HERE & set(argv)))}")
     except (ValueError, KeyError, TypeError) as error:
         usage = HostError("usage", "not a request", detail=repr(error), exit_code=EXIT_USAGE)
         return {"id": identity, "exit": usage.exit_code, "output": usage.as_output()}

@@ -63,13 +63,15 @@ def test_the_channel_answers_each_line_in_order_and_survives_nonsense(tmp_path: 
         "",
         '{"id": 9, "argv": ["serve"]}',
         '{"id": 10, "argv": ["--help"]}',
+        '{"id": 11, "argv": ["slot", "stage", "blue", "--manifest", "-"]}',
         '{"id": "x", "argv": ["--run", "r", "--fence", "1", "front", "sync"]}',
     ]
     sink = io.StringIO()
     answer_lines(io.StringIO("\n".join(lines) + "\n"), sink, Context(tmp_path))
     answers = [json.loads(line) for line in sink.getvalue().splitlines()]
-    assert [answer["id"] for answer in answers] == [7, None, 8, None, 9, 10, "x"]
-    assert [answer["exit"] for answer in answers] == [2] * 7
+    assert [answer["id"] for answer in answers] == [7, None, 8, None, 9, 10, 11, "x"]
+    assert [answer["exit"] for answer in answers] == [2] * 8
+    assert answers[6]["output"]["error"]["message"] == "not a request", "it would eat the next lines"
     assert answers[0]["output"]["error"]["name"] == "not_set_up"
 
 
