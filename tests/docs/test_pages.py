@@ -8,6 +8,7 @@ import click
 import pytest
 
 from mcpops.cli.app import cli
+from mcpops.deploy.release import SCHEMA
 from tests.docs.pages import ROOT, anchors, broken_links, code, lines, links, pages, shown_commands
 
 IDS = [str(path.relative_to(ROOT)) for path in pages()]
@@ -56,6 +57,11 @@ def test_every_how_to_and_explanation_is_reached_from_the_readme():
                 seen.add(there)
                 todo.append(there)
     assert [str(path.relative_to(ROOT)) for path in pages() if path not in seen] == []
+
+
+def test_every_key_of_a_release_file_is_documented():
+    page = (ROOT / "docs/how-to/write-a-release.md").read_text()
+    assert [key for key in SCHEMA["properties"] if f"| `{key}` |" not in page] == []
 
 
 def problem(words: list[str]) -> str:
