@@ -23,9 +23,11 @@ from mcpops.engine.decide import End
 from mcpops.engine.gates import whoami
 from mcpops.journal.writes import RunWriter
 from mcpops.model.run import Request, Run
-from mcpops.model.step import Step
+from mcpops.model.step import Step, StepKind
 from mcpops.runbook.load import load_runbook
 from mcpops.runbook.snapshot import snapshot
+
+KEPT = "files"  # beside the snapshot of a run: files that were given to it, such as its release
 
 
 @dataclass(frozen=True)
@@ -78,24 +80,32 @@ def make_plan(
     home = place.environment.state / "runs" / run_id
     tree = snapshot(place.search, place.environment.inventory, home / "snapshot")
     book = load_runbook(home / "snapshot" / "playbooks" / source.name, (home / "snapshot" / "roles",))
-    kept = dict(files or {})
-    for name, text in kept.items():
-        write_atomic(home / name, text)
+    for name, text in (files or {}).items():
+        write_atomic(home / KEPT / name, text)
     steps = _until(book.steps, until)
     named = {
         **parameters,
-        **{variable: str(home / name) for variable, name in (paths or {}).items()},
+        **{variable: str(home / KEPT / name) for variable, name in (paths or {}).items()},
         "mcpops_project": str(place.environment.project),
     }
-    plan_digest = digest(
+    plan_digest = _plan_digest(tree, home, named, steps)
+    return Plan(run_id, source.stem, steps, named, home / "snapshot", plan_digest)
+
+
+def _plan_digest(tree: str, home: Path, parameters: Mapping[str, Any], steps: Sequence[Step]) -> str:
+    """Return the digest of what a run does: the tree, the files kept with it, the parameters, the steps.
+
+    Paths of this very run are left out, so that the same plan has the same digest.
+    """
+    own = {name for name, value in parameters.items() if str(value).startswith(f"{home}/")} | {"mcpops_project"}
+    return digest(
         {
             "tree": tree,
-            "parameters": parameters,
-            "files": {name: digest(text) for name, text in kept.items()},
+            "parameters": {name: value for name, value in parameters.items() if name not in own},
+            "files": tree_digest(home / KEPT),
             "steps": [asdict(step) for step in steps],
         }
     )
-    return Plan(run_id, source.stem, steps, named, home / "snapshot", plan_digest)
 
 
 def begin(session: Session, place: Workplace, plan: Plan) -> ExitCode:
@@ -114,7 +124,6 @@ def begin(session: Session, place: Workplace, plan: Plan) -> ExitCode:
     except McpopsError:
         discard(plan)
         raise
-    write_atomic(plan.snapshot.parent / "tree.sha256", tree_digest(plan.snapshot))
     session.say(f"run {plan.run_id}: {plan.runbook} in {place.environment.name}")
     return _drive(session, place, writer)
 
@@ -128,9 +137,9 @@ def resume(session: Session, place: Workplace, run: Run) -> ExitCode:
     """Go on with a run that was interrupted or waited. Raises UsageError (it ended, its snapshot changed), Busy."""
     if run.state.ended:
         raise UsageError(f"run {run.id} is {run.state.value}; there is nothing to resume")
-    home = Path(run.snapshot)
-    kept = home.parent / "tree.sha256"
-    if not kept.is_file() or kept.read_text(encoding="utf-8") != tree_digest(home):
+    home = Path(run.snapshot).parent
+    planned = [record.step for record in run.steps if record.step.kind is not StepKind.UNDO]
+    if _plan_digest(tree_digest(home / "snapshot"), home, run.parameters, planned) != run.plan_digest:
         raise UsageError(
             f"the snapshot of run {run.id} is not what was planned",
             detail=f"{home} changed since",

@@ -96,3 +96,7 @@ def test_it_runs_from_any_directory(installed, fresh):
     kept = fresh.home / ".mcpops/local/runs" / ended.out["id"] / "snapshot"
     assert (kept / "plugins/lookup/hostside.py").read_bytes() == (ROOT / "plugins/lookup/hostside.py").read_bytes()
     assert fresh.front()["proxy"] is True
+
+    nothing = fresh.run("rollback")
+    assert (nothing.code, nothing.out["error"]["name"]) == (9, "refused"), nothing.error
+    assert "no verified release" in nothing.error
