@@ -71,7 +71,7 @@ Explain = Callable[[str], tuple[str, str]]
 
 
 def _plain(said: str) -> tuple[str, str]:
-    return said or "it said nothing on stderr", "run `mcpops doctor`"
+    return said or "it said nothing on stderr", "`mcpops status` tells which fronts answer"
 
 
 class ProcessChannel:

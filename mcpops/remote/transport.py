@@ -146,4 +146,4 @@ def explain(said: str) -> tuple[str, str]:
     for sign, hint in SSH_HINTS:
         if sign in said:
             return said, hint
-    return said or "it said nothing on stderr", "run `mcpops doctor`"
+    return said or "it said nothing on stderr", "`mcpops status` tells which fronts answer"

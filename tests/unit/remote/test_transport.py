@@ -102,7 +102,7 @@ def test_the_relay_survives_percent_signs(monkeypatch: pytest.MonkeyPatch) -> No
         ("ssh: connect to host x port 22: Connection timed out", "down or cut off"),
         ("ssh: Could not resolve hostname x: Name or service not known", "ansible_host"),
         ("python3: can't open file '/x/hostside.pyz'", "role `hostside`"),
-        ("something new", "doctor"),
+        ("something new", "mcpops status"),
     ],
 )
 def test_a_complaint_of_ssh_gets_a_way_out(said: str, hint: str) -> None:
