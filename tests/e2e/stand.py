@@ -213,7 +213,10 @@ class Project:
             assert ended.code == 0, ended.error
 
     def down(self) -> None:
-        """Leave nothing running."""
+        """Leave nothing running, also after a test that failed in the middle of a run."""
+        for run in self.run("runs", "list").out["runs"]:
+            if run["state"] in ("running", "broken"):
+                self.run("runs", "abandon", run["id"], "--yes")
         ended = self.run("run", "teardown")
         assert ended.code == 0, ended.error
         shutil.rmtree(self.home)
