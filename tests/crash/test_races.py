@@ -49,12 +49,14 @@ def test_of_two_control_nodes_one_is_fenced(project, elsewhere, race):
 
     said = [(one.code, one.error) for one in ended]
     assert load.failed == [], said
-    assert 0 in [one.code for one in ended], said
+    winners = [release for release, one in zip(releases, ended, strict=True) if one.code == 0]
     for loser in (one for one in ended if one.code):
         assert loser.code in (1, 8, 9), said
         assert re.search(r"fence|newer run|another run", loser.error), said
+    # Both lose when the second takes the fence between the first one's switch and its bake: then it finds it baking.
+    assert winners or any("another run bakes" in one.error for one in ended), said
     is_whole(project)
-    assert project.serving() in {release for release, one in zip(releases, ended, strict=True) if one.code == 0}, said
+    assert project.serving() in (winners or releases), said
 
 
 def is_whole(project: Project) -> None:
