@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mcpops.ansible.inventory import Inventory
 from mcpops.ansible.reap import reap
 from mcpops.cli.common import Session
 from mcpops.cli.listen import listener
@@ -125,7 +125,7 @@ def begin(session: Session, place: Workplace, plan: Plan) -> ExitCode:
         discard(plan)
         raise
     session.say(f"run {plan.run_id}: {plan.runbook} in {place.environment.name}")
-    return _drive(session, place, writer)
+    return _drive(session, place, writer, place.inventory)
 
 
 def discard(plan: Plan) -> None:
@@ -145,10 +145,11 @@ def resume(session: Session, place: Workplace, run: Run) -> ExitCode:
             detail=f"{home} changed since",
             hint=f"`mcpops runs abandon {run.id}` and start again",
         )
+    inventory = place.planned(Path(run.snapshot))
     writer = RunWriter.take_over(place.record.store, place.record.clock, run.environment, run.id)
     ended = reap(run.id, fence=writer.lease.fence - 1)
     session.say(f"run {run.id}: resumed" + (f"; ended {ended} processes that it had left" if ended else ""))
-    return _drive(session, place, writer)
+    return _drive(session, place, writer, inventory)
 
 
 def finish(session: Session, place: Workplace, run_id: str, end: End) -> ExitCode:
@@ -167,7 +168,7 @@ def summary(run: Run, end: End) -> str:
     lines = [f"{end.state.value}: run {run.id}" + (f": {end.reason}" if end.reason else "")]
     cutover = _cutover(run).get("cutover")
     if cutover:
-        lines.append(f"cutover: {json.dumps(cutover)}")
+        lines.append("cutover: " + ", ".join(f"{name} {value}" for name, value in cutover.items()))
     return "\n".join([*lines, f"next: {what_now(run) or f'`mcpops runs show {run.id}`'}"])
 
 
@@ -182,8 +183,8 @@ def parse_parameters(pairs: Sequence[str]) -> dict[str, str]:
     return parameters
 
 
-def _drive(session: Session, place: Workplace, writer: RunWriter) -> ExitCode:
-    end = place.driver(writer, listener(session)).drive()
+def _drive(session: Session, place: Workplace, writer: RunWriter, planned: Inventory) -> ExitCode:
+    end = place.driver(writer, listener(session), planned, timeout_s=session.timeout_s).drive()
     return finish(session, place, writer.run_id, end)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mcpops.core.clock import to_text
+from mcpops.core.clock import SystemClock, to_text
+from mcpops.journal.lease import is_dead
 from mcpops.journal.queries import Journal
 from mcpops.model.outcome import AttemptReport, Outcome
 from mcpops.model.run import Run, RunState, StepRecord, StepState
@@ -82,18 +83,26 @@ def run_story(journal: Journal, run: Run, *, verbose: bool = False) -> str:
         lines += _step_lines(record, verbose=verbose)
     head, wrong = journal.integrity(run.id)
     lines += ["", f"record: {head} {'verified' if wrong is None else 'NOT VERIFIED: ' + wrong}"]
-    hint = what_now(run)
+    hint = what_now(run, interrupted=interrupted(journal, run))
     return "\n".join([*lines, *([f"now: {hint}"] if hint else [])])
 
 
-def what_now(run: Run) -> str:
+def interrupted(journal: Journal, run: Run) -> bool:
+    """Whether a run says that it runs, and nobody drives it any more."""
+    held = journal.lease(run.environment)
+    return run.state is RunState.RUNNING and (held is None or held.run_id != run.id or is_dead(held, SystemClock()))
+
+
+def what_now(run: Run, *, interrupted: bool = False) -> str:
     """Return what the reader of this run should do, or nothing."""
+    if interrupted:
+        return f"it was interrupted: `mcpops runs resume {run.id}`, or `mcpops runs abandon {run.id}`"
     if run.state is RunState.WAITING:
         return f"`mcpops approve {run.id}` or `mcpops reject {run.id}`, then `mcpops runs resume {run.id}`"
     if run.state is RunState.BROKEN:
         return f"the environment is locked: mend the hosts, then `mcpops runs abandon {run.id}`"
     if run.state is RunState.RUNNING:
-        return f"`mcpops runs watch {run.id}`; if nothing moves, `mcpops runs resume {run.id}`"
+        return f"`mcpops runs watch {run.id}`"
     return ""
 
 

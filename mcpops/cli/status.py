@@ -81,11 +81,14 @@ def _journal(environment: Environment) -> dict[str, Any]:
     if not journal_path(environment.project).exists():
         return data
     from mcpops.core.clock import SystemClock, to_text  # noqa: PLC0415
+    from mcpops.journal.absorb import absorb  # noqa: PLC0415
     from mcpops.journal.lease import is_dead  # noqa: PLC0415
     from mcpops.journal.queries import Journal  # noqa: PLC0415
     from mcpops.journal.store import Store  # noqa: PLC0415
 
-    journal = Journal(Store(journal_path(environment.project)))
+    store = Store(journal_path(environment.project))
+    absorb(store, SystemClock(), (environment.state / "rollbacks").glob("*.json"))
+    journal = Journal(store)
     lease = journal.lease(environment.name)
     if lease:
         data["lease"] = {
@@ -105,7 +108,10 @@ def _journal(environment: Environment) -> dict[str, Any]:
 
 def _text(data: dict[str, Any]) -> str:
     active = data["active"]
-    lines = [f"{data['environment']}: {active['release'] or 'nothing'} on {active['slot']} since {active['since']}"]
+    serves = (
+        f"{active['release']} on {active['slot']} since {active['since']}" if active["release"] else "nothing serves"
+    )
+    lines = [f"{data['environment']}: {serves}"]
     if not data["agreed"]:
         lines.append("  THE FRONTS DO NOT AGREE, or one does not answer: `mcpops rollback --sync` brings them together")
     lines += [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mcpops.ansible.inventory import Inventory, load_inventory, targets, tree_digest
@@ -51,26 +52,37 @@ class Workplace:
     search: SearchPath
     inventory: Inventory
 
-    def settings(self) -> dict[str, Any]:
-        """Return the variables of the first front: what the environment asks of every deploy."""
-        hosts = self.inventory.groups.get(FRONTS, ())
-        return dict(self.inventory.variables[hosts[0]]) if hosts else {}
+    def planned(self, snapshot: Path) -> Inventory:
+        """Return the inventory as it was when a run was planned."""
+        return load_inventory(snapshot / "inventory", self.environment.project, SETTINGS)
 
     def targets(self) -> list[Target]:
         """Return how to reach the fronts. Raises UsageError."""
         return targets(self.inventory, FRONTS)
 
-    def driver(self, writer: RunWriter, listener: Listener) -> Driver:
-        """Return the driver of a run, with the tables of how its steps are done."""
-        inputs = GateInputs(self.settings(), self.record.journal, self.record.clock)
+    def driver(
+        self, writer: RunWriter, listener: Listener, planned: Inventory, *, timeout_s: float | None = None
+    ) -> Driver:
+        """Return the driver of a run, with the tables of how its steps are done.
+
+        `planned` is the inventory of the run's snapshot: where the run acts, and with today's what its gates ask.
+        """
+        record = self.record
+        inputs = [GateInputs(_settings(known), record.journal, record.clock) for known in (planned, self.inventory)]
         executors = Executors(
             play=play_executor(lambda step: step.body),
             probe=probe_executor(probe_play),
-            direct=direct_executors(self.targets),
+            direct=direct_executors(lambda: targets(planned, FRONTS)),
             gates=gate_executors(inputs),
             undo_play=undo_play,
         )
-        return Driver(self.record.journal, writer, executors, listener)
+        return Driver(record.journal, writer, executors, listener, timeout_s=timeout_s)
+
+
+def _settings(inventory: Inventory) -> dict[str, Any]:
+    """Return the variables of the first front: what the environment asks of every deploy."""
+    hosts = inventory.groups.get(FRONTS, ())
+    return dict(inventory.variables[hosts[0]]) if hosts else {}
 
 
 def open_workplace(session: Session) -> Workplace:

@@ -201,6 +201,6 @@ def refused(refusal: Refusal) -> AttemptReport:
 
 def _no_answer(fleet: Fleet) -> Unknown:
     reasons = [error.message + (f" ({error.detail})" if error.detail else "") for error in fleet.errors.values()]
-    hint = next((error.hint for error in fleet.errors.values() if error.hint), "run `mcpops doctor`")
+    hint = next((error.hint for error in fleet.errors.values() if error.hint), "see `mcpops status`")
     hosts = ", ".join(fleet.errors) or "no front at all"
     return Unknown(f"no answer from {hosts}", detail="; ".join(reasons), hint=hint)

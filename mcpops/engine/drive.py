@@ -45,14 +45,26 @@ class Listener:
 
 
 class Driver:
-    """Drives one run, under the lease of `writer`, until it ends or waits."""
+    """Drives one run, under the lease of `writer`, until it ends or waits.
 
-    def __init__(self, journal: Journal, writer: RunWriter, executors: Executors, listener: Listener) -> None:
+    `timeout_s` bounds what goes forward: a step still at work then is unknown, and what was done is taken back.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        writer: RunWriter,
+        executors: Executors,
+        listener: Listener,
+        *,
+        timeout_s: float | None = None,
+    ) -> None:
         self.journal = journal
         self.writer = writer
         self.executors = executors
         self.listener = listener
         self.cancel = threading.Event()
+        self._until_s = writer.clock.monotonic_s() + timeout_s if timeout_s is not None else None
 
     def drive(self) -> End:
         """Do what is left of the run. Raises Fenced when the right to act is lost."""
@@ -149,7 +161,7 @@ class Driver:
         return StepContext(
             run=run,
             seq=record.seq,
-            step=step,
+            step=self._bounded(step),
             number=len(record.attempts) + 1,
             fence=self.writer.lease.fence,
             variables=_variables(run),
@@ -157,6 +169,13 @@ class Driver:
             cancel=self.cancel,
             on_result=lambda result: self.listener.result(record, result),
         )
+
+    def _bounded(self, step: Step) -> Step:
+        """Return the step with no more time than the run has left; taking back has all the time it needs."""
+        if self._until_s is None or step.kind is StepKind.UNDO:
+            return step
+        left_s = max(0.1, self._until_s - self.writer.clock.monotonic_s())
+        return replace(step, timeout_s=min(step.timeout_s, left_s))
 
     def _execution(self, context: StepContext) -> Execution:
         step = context.step

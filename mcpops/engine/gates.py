@@ -1,13 +1,15 @@
 """Gates: freeze windows, the age of the last verified backup, approval. An environment says what it asks for.
 
-A gate that the environment does not mention is unknown and blocks: whoever wants none says so in the inventory.
+A gate that the environment does not mention is unknown and blocks: whoever wants none says so in the inventory. A run
+that waits is judged by the inventory of its snapshot and by the one of today: an environment may become stricter
+meanwhile, never laxer.
 """
 
 from __future__ import annotations
 
-import getpass
 import os
-from collections.abc import Callable, Mapping
+import pwd
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,7 +22,7 @@ from mcpops.model.outcome import AttemptReport, Outcome, Result
 
 @dataclass(frozen=True)
 class GateInputs:
-    """What gates decide from: the settings of the environment (inventory variables), the journal, the clock."""
+    """What gates decide from: settings of the environment (inventory variables), the journal, the clock."""
 
     settings: Mapping[str, Any]
     journal: Journal
@@ -72,8 +74,11 @@ def approval(context: StepContext, inputs: GateInputs) -> AttemptReport:
     if decided is None or decided[2] != context.run.plan_digest:
         raise GateWaits(f"approval of plan {context.run.plan_digest[:19]}… by somebody else than {_requester(context)}")
     decision, by, _ = decided
-    outcome = Outcome.OK if decision == "approve" else Outcome.FAILED
-    return _report(outcome, f"{decision}d by {by}" if decision == "approve" else f"rejected by {by}")
+    if decision != "approve":
+        return _report(Outcome.FAILED, f"rejected by {by}")
+    # The switch follows at once, perhaps days after the freeze gate was asked.
+    frozen = freeze(context, inputs)
+    return frozen if not frozen.outcome.good else _report(Outcome.OK, f"approved by {by}")
 
 
 GATES: dict[str, Judge] = {"freeze": freeze, "backup_age": backup_age, "approval": approval}
@@ -82,13 +87,14 @@ GATES: dict[str, Judge] = {"freeze": freeze, "backup_age": backup_age, "approval
 class GateExecution:
     """A gate as a step: decided in `prepare`, so that a gate that waits leaves no intent behind."""
 
-    def __init__(self, context: StepContext, inputs: GateInputs, judge: Judge) -> None:
+    def __init__(self, context: StepContext, inputs: Sequence[GateInputs], judge: Judge) -> None:
         self._context, self._inputs, self._judge = context, inputs, judge
         self._report = AttemptReport(outcome=Outcome.UNKNOWN, reason="not judged")
 
     def prepare(self) -> None:
-        """Judge. Raises GateWaits."""
-        self._report = self._judge(self._context, self._inputs)
+        """Judge by each of the inputs; the first that says no decides. Raises GateWaits."""
+        reports = [self._judge(self._context, inputs) for inputs in self._inputs]
+        self._report = next((report for report in reports if not report.outcome.good), reports[-1])
 
     def act(self) -> AttemptReport:
         """Return the verdict."""
@@ -98,8 +104,8 @@ class GateExecution:
         """Hold nothing."""
 
 
-def gate_executors(inputs: GateInputs) -> dict[str, Executor]:
-    """Return the table of gates for one environment."""
+def gate_executors(inputs: Sequence[GateInputs]) -> dict[str, Executor]:
+    """Return the table of gates for one environment; `inputs` holds at least one."""
 
     def executor(judge: Judge) -> Executor:
         return lambda context: GateExecution(context, inputs, judge)
@@ -108,8 +114,13 @@ def gate_executors(inputs: GateInputs) -> dict[str, Executor]:
 
 
 def whoami() -> str:
-    """Return the person who acts: the user behind sudo, if any."""
-    return os.environ.get("SUDO_USER") or getpass.getuser()
+    """Return the person who acts: the user that the kernel knows, or the one behind sudo when that is root.
+
+    Anybody can set an environment variable, so only root's word about who called it counts.
+    """
+    uid = os.getuid()
+    behind = os.environ.get("SUDO_USER") if uid == 0 else None
+    return behind or pwd.getpwuid(uid).pw_name
 
 
 def _requester(context: StepContext) -> str:

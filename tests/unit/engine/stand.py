@@ -86,7 +86,7 @@ class Stand:
         )
         return RunWriter.begin(self.store, self.clock, run_id, request)
 
-    def drive(self, writer: RunWriter):
+    def drive(self, writer: RunWriter, timeout_s: float | None = None):
         def scripted(context):
             return Scripted(context, self.script, self.log)
 
@@ -99,7 +99,7 @@ class Stand:
             gates={"approval": scripted},
             undo_play=lambda step: f"- name: undo {step.name}",
         )
-        return Driver(self.journal, writer, executors, Listener()).drive()
+        return Driver(self.journal, writer, executors, Listener(), timeout_s=timeout_s).drive()
 
     def acted(self) -> list[str]:
         return [line for line in self.log if not line.startswith("close ")]

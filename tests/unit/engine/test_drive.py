@@ -216,3 +216,19 @@ def test_a_removed_row_is_found(stand):
         assert connection.execute(select(tables.record.c.n)).first()
 
     assert "row 2 is missing" in str(stand.journal.integrity("run-1")[1])
+
+
+def test_a_timeout_bounds_what_goes_forward_and_not_what_takes_back(stand):
+    bounds = {}
+
+    def look(context):
+        bounds[context.step.name] = context.step.timeout_s
+        return FAILED if context.step.name == "two" else CHANGED
+
+    stand.script.update({"one": look, "two": look, "undo one": look})
+
+    stand.drive(stand.begin(step("one", undo=True), step("two")), timeout_s=30)
+
+    assert bounds["one"] <= 30
+    assert bounds["two"] <= 30
+    assert bounds["undo one"] == 600

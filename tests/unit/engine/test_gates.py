@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -11,7 +13,7 @@ import pytest
 from mcpops.core.clock import to_text
 from mcpops.core.errors import Refused, UsageError
 from mcpops.engine.execution import GateWaits
-from mcpops.engine.gates import GATES, GateInputs, approval, backup_age, freeze
+from mcpops.engine.gates import GATES, GateInputs, approval, backup_age, freeze, gate_executors, whoami
 from mcpops.journal.approvals import decide
 from mcpops.model.outcome import Outcome
 from mcpops.model.run import StepState
@@ -22,6 +24,9 @@ from tests.unit.engine.stand import Stand, step
 @pytest.fixture
 def stand(tmp_path):
     return Stand(tmp_path, {})
+
+
+NO_FREEZE = {"deploy_freeze_windows": []}
 
 
 def inputs(stand, **settings):
@@ -74,7 +79,7 @@ def waiting(stand):
 
 def test_approval_waits_for_another_person_and_this_plan(stand):
     run = waiting(stand)
-    asked = inputs(stand, deploy_approval="required")
+    asked = inputs(stand, deploy_approval="required", **NO_FREEZE)
     with pytest.raises(GateWaits):
         approval(context(stand), asked)
     with pytest.raises(Refused, match="cannot approve it"):
@@ -107,3 +112,40 @@ def test_a_run_that_waits_for_nothing_cannot_be_decided(stand):
 
 def test_a_word_that_is_neither_is_unknown(stand):
     assert approval(None, inputs(stand, deploy_approval="maybe")).outcome is Outcome.UNKNOWN
+
+
+def test_an_approval_does_not_open_a_freeze_window_that_began_meanwhile(stand):
+    run = waiting(stand)
+    decide(stand.store, stand.clock, run, decision="approve", by="grace")
+
+    report = approval(
+        context(stand), inputs(stand, deploy_approval="required", deploy_freeze_windows=[window(stand, -60, 60)])
+    )
+
+    assert report.outcome is Outcome.FAILED
+
+
+def test_an_environment_may_become_stricter_while_a_run_waits_but_never_laxer(stand):
+    run = waiting(stand)
+    strict = inputs(stand, deploy_approval="required", **NO_FREEZE)
+    lax = inputs(stand, deploy_approval="not_required", **NO_FREEZE)
+    gate = gate_executors([strict, lax])["approval"]
+    with pytest.raises(GateWaits):
+        gate(context(stand)).prepare()
+    with pytest.raises(GateWaits):
+        gate_executors([lax, strict])["approval"](context(stand)).prepare()
+
+    decide(stand.store, stand.clock, run, decision="approve", by="grace")
+
+    execution = gate(context(stand))
+    execution.prepare()
+    assert execution.act().outcome is Outcome.OK
+
+
+def test_nobody_but_root_becomes_another_person_by_the_environment(monkeypatch):
+    monkeypatch.setenv("SUDO_USER", "grace")
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    assert whoami() == "grace"
+
+    monkeypatch.setattr(os, "getuid", lambda: 1)
+    assert whoami() == pwd.getpwuid(1).pw_name
