@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mcpops.hostside.state import EXIT_UNKNOWN, EXIT_USAGE, HostError
+from mcpops.hostside.state import EXIT_UNKNOWN, HostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -70,25 +70,6 @@ class Driver(Protocol):
 
     def logs(self, place: Place, release: Release, lines: int) -> str:
         """Return the last lines that the release wrote."""
-
-
-def driver_for(facts: Mapping[str, Any]) -> Driver:
-    """Return the driver that service.json names; raises HostError `bad_service`."""
-    kind = facts.get("driver")
-    if kind == "process":
-        from mcpops.hostside.process_driver import ProcessDriver  # noqa: PLC0415 - only the one in use is compiled
-
-        return ProcessDriver.from_facts(facts["process"])
-    if kind == "container":
-        from mcpops.hostside.container_driver import ContainerDriver  # noqa: PLC0415
-
-        return ContainerDriver.from_facts(facts["container"])
-    raise HostError(
-        "bad_service",
-        f"service.json names the driver {kind!r}",
-        hint="role `front` writes it; drivers are: process, container",
-        exit_code=EXIT_USAGE,
-    )
 
 
 def key_of(release: Release) -> str:

@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mcpops.hostside.drivers import Driver, Place, driver_for
+from mcpops.hostside.drivers import Driver, Place
 from mcpops.hostside.service import Service, load_service
 from mcpops.hostside.state import (
     EXIT_BUSY,
     EXIT_REFUSED,
+    EXIT_USAGE,
     Context,
     HostError,
     read_json,
@@ -129,3 +130,22 @@ def _try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def driver_for(facts: Mapping[str, Any]) -> Driver:
+    """Return the driver that service.json names; raises HostError `bad_service`."""
+    kind = facts.get("driver")
+    if kind == "process":
+        from mcpops.hostside.process_driver import ProcessDriver  # noqa: PLC0415 - only the one in use is compiled
+
+        return ProcessDriver.from_facts(facts["process"])
+    if kind == "container":
+        from mcpops.hostside.container_driver import ContainerDriver  # noqa: PLC0415
+
+        return ContainerDriver.from_facts(facts["container"])
+    raise HostError(
+        "bad_service",
+        f"service.json names the driver {kind!r}",
+        hint="role `front` writes it; drivers are: process, container",
+        exit_code=EXIT_USAGE,
+    )
