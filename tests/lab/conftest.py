@@ -11,6 +11,7 @@ import pytest
 from mcpops.lab import cgroups
 from mcpops.lab.ecosystem import Ecosystem
 from mcpops.lab.lab import Lab, to_stderr
+from tests.lab.site import FIRST, QUICK, Site
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +74,32 @@ def ecosystem(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ecosystem]:
     made.up()
     yield made
     made.down()
+
+
+@pytest.fixture(scope="session")
+def _site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Two fronts of a lab of their own, on which the first release serves.
+
+    MCPOPS_TEST_SITE=DIR keeps it in DIR, up, for the next session: that saves a minute while tests are written.
+    """
+    kept = os.environ.get("MCPOPS_TEST_SITE")
+    made = Site("labkept" if kept else "labops", Path(kept) if kept else tmp_path_factory.mktemp("site"))
+    if not (kept and made.lab.status().state == "up"):
+        made.up()
+        for argv in (("run", "setup"), ("deploy", FIRST, *QUICK)):
+            ended = made.run(*argv, timeout_s=180)
+            assert ended.code == 0, ended.error
+    if not made.agreed():
+        made.mend()
+    yield made
+    if not kept:
+        made.down()
+
+
+@pytest.fixture
+def site(_site: Site) -> Iterator[Site]:
+    """The site, with both fronts on one release before and after each test, also one that failed."""
+    yield _site
+    if not _site.agreed():
+        _site.mend()
+        assert _site.agreed(), "the site could not be mended"
