@@ -53,10 +53,8 @@ def test_of_two_control_nodes_one_is_fenced(project, elsewhere, race):
     for loser in (one for one in ended if one.code):
         assert loser.code in (1, 8, 9), said
         assert re.search(r"fence|newer run|another run", loser.error), said
-    # Both lose when the second takes the fence between the first one's switch and its bake: then it finds it baking.
-    assert winners or any("another run bakes" in one.error for one in ended), said
     is_whole(project)
-    assert project.serving() in (winners or releases), said
+    assert project.serving() in winners, said
 
 
 def is_whole(project: Project) -> None:
