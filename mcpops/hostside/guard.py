@@ -28,6 +28,9 @@ ERRORS_LIMIT = 3
 # Measured for a slot that became slow at 200 requests/s: 30 more open requests than before are there in 0.3 s, and
 # were not there after any of 30 healthy switches.
 IN_FLIGHT_LIMIT = 30
+# A machine that stands still for 150 ms makes as many of them pile up on a healthy slot, which then works them off:
+# seen in 2 of about 40 switches at a load of 6 on two cores. One that is slow has them in every sample from then on.
+IN_FLIGHT_SAMPLES = 5
 # More open files than this program ever has.
 FILES_LIMIT = 65536
 
@@ -55,14 +58,19 @@ def open_requests(servers: Servers, slot: str) -> int:
     return sum(row.open_count for row in rows if row)
 
 
-def judge(before: Sample, baseline: int, now: Sample) -> str:
-    """Return why the new slot must go, or an empty text. Pure."""
+def crowded(baseline: int, now: Sample) -> bool:
+    """Return whether more requests are open than a healthy slot has. Pure."""
+    return now.in_flight > baseline + IN_FLIGHT_LIMIT
+
+
+def judge(before: Sample, baseline: int, now: Sample, crowded_samples: int) -> str:
+    """Return why the new slot must go, or an empty text; `crowded_samples` in a row, with `now`, were crowded. Pure."""
     errors = now.errors - before.errors
     if errors >= ERRORS_LIMIT:
         return f"{errors} failed requests"
     if now.down and not before.down:
         return "the proxy took it out"
-    if now.in_flight > baseline + IN_FLIGHT_LIMIT:
+    if crowded_samples >= IN_FLIGHT_SAMPLES:
         return f"{now.in_flight} requests in flight, {baseline} before the switch"
     return ""
 
@@ -148,7 +156,7 @@ def _record(watch: Watch, baseline: int) -> dict[str, Any]:
 def _watch(watch: Watch, before: Sample, record: dict[str, Any], begin: float) -> None:
     """Poll until the time or the bake phase is over, the generation moves on, or the slot fails; write the verdict."""
     proxy = Proxy(watch.service.admin_socket)
-    why, failed = "", 0
+    why, failed, crowded_samples = "", 0, 0
     while not why and time.monotonic() - begin < watch.guard_s:
         time.sleep(POLL_S)
         routing = read_routing(watch.service)
@@ -160,7 +168,8 @@ def _watch(watch: Watch, before: Sample, record: dict[str, Any], begin: float) -
             continue
         before = rebase(before, now)
         failed = now.errors - before.errors
-        why = judge(before, record["in_flight_before"], now)
+        crowded_samples = crowded_samples + 1 if crowded(record["in_flight_before"], now) else 0
+        why = judge(before, record["in_flight_before"], now, crowded_samples)
     saw = time.monotonic()
     with locked(watch.context):
         verdict = _act(watch, why)

@@ -76,6 +76,7 @@ class Block:
     streams: StreamReport
     sessions: tuple[SessionReport, ...]
     cutovers: tuple[Cutover, ...]
+    taken_back: tuple[str, ...]
 
     def lost(self) -> int:
         """Sessions lost: of the SDK clients, those that could not open again, and those behind the raw streams."""
@@ -113,7 +114,7 @@ async def run_block(stack: Stack, load: Load) -> Block:
         await asyncio.gather(streams.start(), *(group.start() for group in groups))
         traffic.start()
         await asyncio.sleep(load.gap_s)
-        switched = await switch_to_and_fro(stack, load)
+        switched, taken_back = await switch_to_and_fro(stack, load)
         stream_report = await streams.stop()
         session_reports = await asyncio.gather(*(group.stop() for group in groups))
         report = await traffic.stop()
@@ -122,18 +123,19 @@ async def run_block(stack: Stack, load: Load) -> Block:
             await group.kill()
     ends = [times.intent_at_ns for _, _, times in switched[1:]] + [time.time_ns()]
     cutovers = [cutover(report, *one, end) for one, end in zip(switched, ends, strict=True)]
-    return Block(stack.name, report, stream_report, tuple(session_reports), tuple(cutovers))
+    return Block(stack.name, report, stream_report, tuple(session_reports), tuple(cutovers), tuple(taken_back))
 
 
-async def switch_to_and_fro(stack: Stack, load: Load) -> list[tuple[str, str, CutoverTimes]]:
-    """Switch `load.cutovers` times: (old slot, new slot, times) of each."""
-    switched = []
+async def switch_to_and_fro(stack: Stack, load: Load) -> tuple[list[tuple[str, str, CutoverTimes]], list[str]]:
+    """Switch `load.cutovers` times: (old slot, new slot, times) of each, and why some were taken back."""
+    switched, taken_back = [], []
     for _ in range(load.cutovers):
         old, new = stack.active, "green" if stack.active == "blue" else "blue"
         switched.append((old, new, await stack.switch(new)))
         await asyncio.sleep(load.gap_s)
-        await stack.settle()
-    return switched
+        if why := await stack.settle():
+            taken_back.append(why)
+    return switched, taken_back
 
 
 def cutover(report: Report, old: str, new: str, times: CutoverTimes, end_at_ns: int) -> Cutover:
@@ -171,6 +173,7 @@ def summary(name: str, blocks: list[Block]) -> dict[str, Any]:
         "failed": sum(b.traffic.failed for b in blocks),
         "cutovers_with_failures": sum(1 for c in cutovers if c.failed),
         "kinds": kinds,
+        "taken_back": [why for b in blocks for why in b.taken_back],
         "streams": sum(b.streams.opened for b in blocks),
         "streams_refused": sum(b.streams.refused for b in blocks),
         "streams_cut": sum(b.streams.cut for b in blocks),
@@ -209,7 +212,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 
     lines = ["| | " + " | ".join(title for _, title in COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
     lines += [f"| {row['stack']} | " + " | ".join(cell(row[key]) for key, _ in COLUMNS) + " |" for row in rows]
-    lines += [f"{row['stack']}: failures {row['kinds'] or 'none'}" for row in rows]
+    for row in rows:
+        lines.append(f"{row['stack']}: failures {row['kinds'] or 'none'}; taken back {row['taken_back'] or 'never'}")
     return "\n".join(lines)
 
 
@@ -250,7 +254,13 @@ def holds(row: Mapping[str, Any]) -> bool:
     some = ("cutovers", "requests", "streams", "sessions", "notifications")
     seen = row["cutovers_seen"] == row["cutovers"]  # by clients: without an answer of the new slot nothing was proved
     in_time = row["last_old_ms"]["median"] <= MAX_LAST_OLD_MS[row["stack"]]
-    return seen and in_time and all(row[name] == 0 for name in nothing) and all(row[name] for name in some)
+    return (
+        seen
+        and in_time
+        and not row["taken_back"]
+        and all(row[name] == 0 for name in nothing)
+        and all(row[name] for name in some)
+    )
 
 
 def main() -> None:

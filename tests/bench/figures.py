@@ -45,7 +45,8 @@ def cutover_bars(row: Mapping[str, Any] | None, limit_ms: float, command: str) -
     yield Bar(
         f"{what}requests failed, streams cut, sessions lost, notifications missed",
         f"0, 0, 0, 0 in {MIN_CUTOVERS} cutovers",
-        f"{', '.join(str(row[name]) for name in counts)} in {row['cutovers']}, of {row['requests']} requests",
+        f"{', '.join(str(row[name]) for name in counts)} in {row['cutovers']}, of {row['requests']} requests; "
+        f"{len(row['taken_back'])} taken back without need",
         cutover.holds(row) and row["cutovers"] >= MIN_CUTOVERS,
     )
     last = row["last_old_ms"]

@@ -86,8 +86,9 @@ class Stack:
     async def switch(self, to: str) -> CutoverTimes:
         raise NotImplementedError
 
-    async def settle(self) -> None:
-        """End whatever watch the switch began, before the next one."""
+    async def settle(self) -> str:
+        """End whatever watch the switch began, before the next one; why it took the switch back, or nothing."""
+        return ""
 
 
 class HostsideFailed(Exception):
@@ -157,9 +158,17 @@ class FrontStack(Stack):
         self.active = to
         return CutoverTimes(intent_at_ns, int(output["switched_at_ns"]))
 
-    async def settle(self) -> None:
+    async def settle(self) -> str:
         """End the bake: the guard sees that the phase moved on and ends by itself."""
-        await self.call("front", "settle", "--generation", str(self.generation))
+        try:
+            await self.call("front", "settle", "--generation", str(self.generation))
+        except HostsideFailed as failed:
+            if failed.output["error"]["name"] != "stale":
+                raise
+            verdict = await self.call("front", "verdict", "--generation", str(self.generation))
+            await self.refresh()
+            return str(verdict["why"])
+        return ""
 
     async def refresh(self) -> None:
         """Take the active slot and the generation from `status` (the guard may have moved them)."""
@@ -240,11 +249,11 @@ class EngineStack(FrontStack):
         self.active = to
         return CutoverTimes(said["intent_at_ns"], said["switched_at_ns"])
 
-    async def settle(self) -> None:
-        """Wait for the end of the run: a bake that passed."""
+    async def settle(self) -> str:
+        """Wait for the end of the run."""
         said = await self._said()
-        if said.get("ended") != "done":
-            raise AssertionError(f"the run did not end well: {said}")
+        await self.refresh()
+        return "" if said["ended"] == "done" else str(said["reason"])
 
     async def _said(self) -> dict[str, Any]:
         if not (self._orchestrator and self._orchestrator.stdout):

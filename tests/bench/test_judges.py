@@ -15,7 +15,7 @@ from tests.bench.stand import write_json
 CUTOVERS: dict[str, Any] = {
     "stack": "mcpops, a run", "cutovers": 30, "cutovers_seen": 30, "requests": 6000, "failed": 0, "streams": 50,
     "streams_refused": 0, "streams_cut": 0, "sessions": 22, "sessions_lost": 0, "notifications": 900,
-    "notifications_missed": 0, "last_old_ms": {"median": 12.0, "p90": 20.0, "max": 30.0},
+    "notifications_missed": 0, "taken_back": [], "last_old_ms": {"median": 12.0, "p90": 20.0, "max": 30.0},
 }  # fmt: skip
 TRIAL = faults.Trial("500", 3, 0, 10.0, 10.0, 30.0, "tripped", "3 failed requests")
 BACK = rollback.Trial("mcpops", 0, "", 200.0, 195.0, 250.0, 130, 0, 50, 50, 0)
@@ -25,8 +25,8 @@ BACK = rollback.Trial("mcpops", 0, "", 200.0, 195.0, 250.0, 130, 0, 50, 50, 0)
     "changed",
     [
         {"failed": 1}, {"streams_cut": 1}, {"streams_refused": 1}, {"sessions_lost": 1}, {"notifications_missed": 1},
-        {"requests": 0}, {"notifications": 0}, {"cutovers_seen": 29}, {"cutovers": 0, "cutovers_seen": 0},
-        {"last_old_ms": {"median": 251.0}}, {"stack": "mcpops, on the host", "last_old_ms": {"median": 51.0}},
+        {"requests": 0}, {"notifications": 0}, {"cutovers_seen": 29}, {"taken_back": ["why"]},
+        {"cutovers": 0, "cutovers_seen": 0}, {"last_old_ms": {"median": 251.0}}, {"stack": "mcpops, on the host", "last_old_ms": {"median": 51.0}},
     ],
     ids=str,
 )  # fmt: skip

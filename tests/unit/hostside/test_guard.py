@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mcpops.hostside.guard import Sample, judge, read_verdict, rebase, started
+from mcpops.hostside.guard import Sample, crowded, judge, read_verdict, rebase, started
 from mcpops.hostside.state import Context
 
 
@@ -21,12 +21,18 @@ from mcpops.hostside.state import Context
         (Sample(100, 0, down=False), Sample(102, 0, down=False), ""),
         (Sample(0, 0, down=False), Sample(0, 0, down=True), "the proxy took it out"),
         (Sample(0, 0, down=True), Sample(0, 0, down=True), ""),
-        (Sample(0, 0, down=False), Sample(0, 35, down=False), ""),
-        (Sample(0, 0, down=False), Sample(0, 36, down=False), "36 requests in flight, 5 before the switch"),
     ],
 )
 def test_the_verdict_of_one_sample(before: Sample, now: Sample, said: str) -> None:
-    assert judge(before, 5, now) == said
+    assert judge(before, 5, now, 0) == said
+
+
+def test_open_requests_count_only_when_they_stay() -> None:
+    before, many = Sample(0, 0, down=False), Sample(0, 36, down=False)
+    assert not crowded(5, Sample(0, 35, down=False))
+    assert crowded(5, many)
+    assert judge(before, 5, many, 4) == "", "a machine that stood still for a moment"
+    assert judge(before, 5, many, 5) == "36 requests in flight, 5 before the switch"
 
 
 def test_a_reload_and_a_late_start_are_compared_anew() -> None:
