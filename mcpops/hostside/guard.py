@@ -227,11 +227,15 @@ def read_verdict(context: Context, generation: int | None = None) -> dict[str, A
 
     Unknown: no guard was started for it, the guard was killed, or another generation or run came first.
     """
-    record = read_json(context.path("guard.json"))
+    path = context.path("guard.json")
+    record = read_json(path)
+    if record and record["verdict"] == "running" and started(record["pid"]) != record["pid_started"]:
+        # It may have written its verdict and ended since we read; what an ended guard has not written it never will.
+        record = read_json(path)
+        if record["verdict"] == "running" and started(record["pid"]) != record["pid_started"]:
+            record = {**record, "verdict": "unknown", "why": "the guard ended without a verdict"}
     if record is None or generation not in (None, record["generation"]):
         return {"verdict": "unknown", "generation": generation, "why": "no guard watched this generation"}
-    if record["verdict"] == "running" and started(record["pid"]) != record["pid_started"]:
-        return {**record, "verdict": "unknown", "why": "the guard ended without a verdict"}
     return dict(record)
 
 

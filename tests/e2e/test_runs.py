@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 import pytest
@@ -34,6 +35,7 @@ def guarded(project: Project) -> str:
     return project.environment("guarded", lambda text: text.replace("approval: not_required", "approval: required"))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="not on this machine: to be two persons needs root, who says for whom")
 def test_a_deploy_waits_for_another_person_and_goes_on(project, guarded):
     wanted = project.other()
     with Load(project) as load:
@@ -60,26 +62,27 @@ def test_a_deploy_waits_for_another_person_and_goes_on(project, guarded):
 @pytest.fixture
 def waiting(project: Project, guarded: str) -> str:
     """A run that waits for approval; whatever the test leaves of it is given up."""
-    asked = project.run("deploy", project.other(), *QUICK, "-e", guarded, environment={"SUDO_USER": "ann"})
+    asked = project.run("deploy", project.other(), *QUICK, "-e", guarded)
     assert asked.code == 6, asked.error
     return str(asked.out["id"])
 
 
 def test_a_rejected_deploy_takes_back_what_it_staged(project, waiting):
     before = project.serving()
-    assert project.run("reject", waiting, environment={"SUDO_USER": "bob"}).code == 0
+    own = project.run("approve", waiting)
+    assert (own.code, own.out["error"]["name"]) == (9, "refused"), "who asked cannot approve, but may reject"
+    assert project.run("reject", waiting).code == 0
 
     ended = project.run("runs", "resume", waiting)
 
     assert ended.code == 5, ended.error
-    assert "rejected by bob" in ended.error
+    assert "rejected by " in ended.error
     assert [step["state"] for step in ended.out["steps"] if step["kind"] == "undo"] == ["done"]
     assert project.serving() == before
     assert project.run("runs", "resume", waiting).code == 2, "it ended"
 
 
-def test_a_plan_that_changed_after_the_approval_is_not_resumed(project, waiting):
-    assert project.run("approve", waiting, environment={"SUDO_USER": "bob"}).code == 0
+def test_a_plan_that_changed_while_it_waited_is_not_resumed(project, waiting):
     kept = project.home / ".mcpops/guarded/runs" / waiting
     role = kept / "snapshot/roles/blue_green/tasks/main.yml"
     role.write_text(role.read_text() + "# something else\n")
@@ -95,8 +98,7 @@ def test_a_plan_that_changed_after_the_approval_is_not_resumed(project, waiting)
     assert project.shown(waiting)["state"] == "abandoned"
 
 
-def test_a_release_that_was_exchanged_after_the_approval_is_not_deployed(project, waiting):
-    assert project.run("approve", waiting, environment={"SUDO_USER": "bob"}).code == 0
+def test_a_release_that_was_exchanged_while_it_waited_is_not_deployed(project, waiting):
     kept = next((project.home / ".mcpops/guarded/runs" / waiting / "files/release").glob("*.yml"))
     kept.write_text(kept.read_text().replace("memory: 256m", "memory: 512m"))
 

@@ -59,3 +59,11 @@ def test_a_guard_that_was_killed_is_unknown(tmp_path: Path) -> None:
     assert verdict(tmp_path, verdict="running", pid=os.getpid(), pid_started="1")[0] == "unknown"
     assert verdict(tmp_path, verdict="running", pid=4_000_000, pid_started="1")[0] == "unknown"
     assert verdict(tmp_path, verdict="passed", pid=4_000_000, pid_started="1") == ("passed", "because")
+
+
+def test_a_guard_that_tells_and_ends_while_it_is_asked_has_told(tmp_path, monkeypatch):
+    """Its record was read while it ran, its process was looked for when it had ended."""
+    running = {"generation": 4, "verdict": "running", "pid": 2**22 + 1, "pid_started": "1"}
+    told = iter([running, {**running, "verdict": "passed"}])
+    monkeypatch.setattr("mcpops.hostside.guard.read_json", lambda _: next(told))
+    assert read_verdict(Context(tmp_path), 4)["verdict"] == "passed"
