@@ -35,11 +35,11 @@ class Bar:
     held: bool | None
 
 
-def cutover_bars(row: Mapping[str, Any] | None, limit_ms: float, command: str) -> Iterator[Bar]:
+def cutover_bars(name: str, row: Mapping[str, Any] | None, command: str) -> Iterator[Bar]:
     """Bars of one of our own rows."""
-    what = f"{row['stack'] if row else command}: "
+    what, limit_ms = f"{name}: ", cutover.MAX_LAST_OLD_MS[name]
     if row is None:
-        yield Bar(what, "measured", f"not yet: `{command}`", False)
+        yield Bar(f"{what}cutovers", "measured", f"not yet: `{command}`", False)
         return
     counts = ("failed", "streams_cut", "sessions_lost", "notifications_missed")
     yield Bar(
@@ -118,12 +118,11 @@ def bars(results: Path) -> list[Bar]:
         return json.loads(path.read_text()) if path.exists() else otherwise
 
     engine, host, nginx = (read(f"cutover-{name}.json", {}) for name in ("engine", "front", "nginx"))
-    limits = cutover.MAX_LAST_OLD_MS
-    on_host = "python -m tests.bench.cutover --stack front build/bench"
+    on_host = ".venv/bin/python -m tests.bench.cutover build/bench --stack front"
     return [
-        *cutover_bars(engine.get("row"), limits[EngineStack.name], "make bench-cutover"),
+        *cutover_bars(EngineStack.name, engine.get("row"), "make bench-cutover"),
         peer_bar(nginx.get("row"), nginx.get("in_turn", ())),
-        *cutover_bars(host.get("row"), limits[FrontStack.name], on_host),
+        *cutover_bars(FrontStack.name, host.get("row"), on_host),
         *fault_bars(read("faults.json", [])),
         *rollback_bars(read("rollback.json", {"rows": []})["rows"]),
         help_bar(),
