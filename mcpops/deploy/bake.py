@@ -47,8 +47,9 @@ class Verdict:
 def wait_for_verdicts(
     fleet: Fleet, generations: Mapping[str, int], guard_s: float, clock: Clock, cancel: threading.Event
 ) -> dict[str, Verdict]:
-    """Return the verdict of each front, once all have one, or as soon as one tripped, or after the deadline.
+    """Return the verdict of each front, once all have one, or as soon as one did not pass, or after the deadline.
 
+    A front that is gone is as final as one that tripped: nobody waits a bake out that cannot pass any more.
     Asked all at once by short calls. Set `cancel` to give up; what runs still is unknown then.
     """
     until_s = clock.monotonic_s() + guard_s + PATIENCE_S
@@ -59,7 +60,7 @@ def wait_for_verdicts(
         for host, answer in fleet.call_all(words, CALL_S).items():
             verdicts[host] = _verdict(host, answer)
         words_now = {verdict.word for verdict in verdicts.values()}
-        if "running" not in words_now or "tripped" in words_now:
+        if "running" not in words_now or words_now & {"tripped", "unknown"}:
             return verdicts
         if cancel.wait(POLL_S) or clock.monotonic_s() > until_s:
             return verdicts

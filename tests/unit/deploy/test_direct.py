@@ -316,6 +316,16 @@ def test_bake_of_a_slot_that_is_not_active_fails() -> None:
     assert "a, b, c: green is not active" in report.reason
 
 
+def test_a_bake_that_cannot_pass_any_more_is_not_waited_out() -> None:
+    given = fronts()
+    act(given, "cutover")
+    given["a"].faults["front verdict"] = gone("a")
+    given["b"].verdict = given["c"].verdict = "running"
+    report = act(given, "bake", guard_s=1e9)
+    assert report.outcome is Outcome.UNKNOWN
+    assert len([words for words in given["b"].asked if words[:2] == ["front", "verdict"]]) == 1
+
+
 def test_bake_whose_phase_does_not_end_is_unknown() -> None:
     given = fronts()
     act(given, "cutover")
