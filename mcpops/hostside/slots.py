@@ -205,17 +205,34 @@ def revert(store: SlotStore, slot: str) -> Outcome:
                 return Outcome(changed=True, data={"slot": slot, "release": _name(before["record"])})
             store.put_staged(slot, None)
         _clear(store, place, before["staging"])
-        old = before["record"]
-        if old and not place.home(old["release"]).exists():  # the failed stage was one of the same release
-            store.driver.install(place, *releases.load(context, old["release"]["name"]))
-        if old and before["running"]:
-            store.driver.start(place, old["release"])
-            wait_healthy(store.driver, place, old["release"])
+        old = _restore(store, place, before)
         with locked(context):
             require_fence(context)
             store.put_staged(slot, old)
             store.put_before(slot, None)
     return Outcome(changed=True, data={"slot": slot, "release": _name(old), "running": before["running"]})
+
+
+def _restore(store: SlotStore, place: Place, before: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Bring back what was displaced and return its record; raises HostError when it ran and cannot run again.
+
+    One that stood still and cannot be had any more (its image was deleted, the registry refuses) leaves the slot
+    empty: nothing depended on it, and a rollback to it stages it again.
+    """
+    old: dict[str, Any] | None = before["record"]
+    if not old:
+        return None
+    if not place.home(old["release"]).exists():  # the failed stage was one of the same release
+        try:
+            store.driver.install(place, *releases.load(store.context, old["release"]["name"]))
+        except HostError:
+            if before["running"]:
+                raise
+            return None
+    if before["running"]:
+        store.driver.start(place, old["release"])
+        wait_healthy(store.driver, place, old["release"])
+    return old
 
 
 def start(store: SlotStore, slot: str) -> Outcome:

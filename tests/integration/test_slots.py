@@ -82,6 +82,24 @@ def test_revert_takes_nothing_back_that_another_run_staged(stand):
     assert stand.show("blue")["exact"]
 
 
+def test_revert_leaves_a_slot_empty_whose_stopped_release_cannot_be_had_any_more(stand):
+    release = stand.release("tiny-1")
+    stand.stage("blue", release)
+    stand.hostside("slot", "stop", "blue")
+    stand.next_run()
+    wheel = stand.wheelhouse / "tinymcp-1.0-py3-none-any.whl"
+    kept = wheel.rename(wheel.with_suffix(".aside"))
+    assert error_of(stand.stage("blue", release)) == (1, "not_installed")
+
+    code, output = stand.hostside("slot", "revert", "blue")
+
+    assert (code, output["changed"], output["release"]) == (0, True, None)
+    assert stand.show("blue")["release"] is None
+    kept.rename(wheel)
+    assert stand.hostside("slot", "stage", "blue", "--release", "tiny-1")[0] == 0, "a rollback stages it again"
+    assert stand.show("blue")["exact"]
+
+
 def test_a_stopped_slot_stays_stopped_until_it_is_started(stand):
     stand.stage("blue", stand.release("tiny-1"))
     assert stand.hostside("slot", "stop", "blue")[1]["changed"] is True

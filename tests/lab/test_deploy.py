@@ -109,6 +109,8 @@ def test_no_login_at_the_registry_on_one_front(site: Site) -> None:
     assert load.failed() == []
     assert serving(site) == before
     assert len(running_images(site, "front1")) == 1, "what the good front had staged is gone again"
+    idle = "green" if before[0] == "blue" else "blue"
+    assert site.front("front2")["slots"][idle]["release"] is None, "the image is gone, and so the slot is empty"
 
 
 @pytest.mark.parametrize("how", ["unplugged", "frozen"])
