@@ -13,6 +13,8 @@ from mcpops.core.errors import UsageError
 if TYPE_CHECKING:
     from mcpops.cli.wire import Workplace
 
+# A front that takes longer is left to the preflight, which says what is wrong with it.
+ANSWER_S = 3.0
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
@@ -83,7 +85,7 @@ def _serves(place: Workplace, digest: str) -> str | None:
 
     if place.record.journal.lease(place.environment.name):
         return None
-    with Fleet.open(place.targets(), 10.0) as fleet:
+    with Fleet.open(place.targets(), ANSWER_S) as fleet:
         said = [answer.output for answer in fleet.greetings.values()]
     slots = {front["active"] if _is_in_force(front, digest) else None for front in said}
     whole = len(said) == len(place.inventory.groups[FRONTS])
