@@ -11,7 +11,7 @@ import asyncio
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,12 @@ NEAR_NS = 500_000_000
 STACKS: dict[str, type[Stack]] = {"engine": EngineStack, "front": FrontStack, "nginx": NginxStack}
 MAX_LAST_OLD_MS = {EngineStack.name: 250.0, FrontStack.name: 50.0}
 """Bars of the project's third issue: median from the intent to the last request on the old slot. Peers have none."""
+MAX_LATE_MS = 100.0
+"""Our own choice: a client that sends one request in ten so late says more about the machine than about the front."""
+
+
+class TooBusy(Exception):
+    """This machine cannot carry the load besides its other work: nothing was measured."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,7 @@ async def run_block(stack: Stack, load: Load) -> Block:
         await asyncio.gather(streams.start(), *(group.start() for group in groups))
         traffic.start()
         await asyncio.sleep(load.gap_s)
-        switched, taken_back = await switch_to_and_fro(stack, load)
+        switched, taken_back = await switch_to_and_fro(stack, load, traffic)
         stream_report = await streams.stop()
         session_reports = await asyncio.gather(*(group.stop() for group in groups))
         report = await traffic.stop()
@@ -126,8 +132,13 @@ async def run_block(stack: Stack, load: Load) -> Block:
     return Block(stack.name, report, stream_report, tuple(session_reports), tuple(cutovers), tuple(taken_back))
 
 
-async def switch_to_and_fro(stack: Stack, load: Load) -> tuple[list[tuple[str, str, CutoverTimes]], list[str]]:
-    """Switch `load.cutovers` times: (old slot, new slot, times) of each, and why some were taken back."""
+async def switch_to_and_fro(
+    stack: Stack, load: Load, traffic: Traffic
+) -> tuple[list[tuple[str, str, CutoverTimes]], list[str]]:
+    """Switch `load.cutovers` times: (old slot, new slot, times) of each, and why some were taken back.
+
+    Raises TooBusy when the load client cannot keep its own time: open loop, that only gets worse.
+    """
     switched, taken_back = [], []
     for _ in range(load.cutovers):
         old, new = stack.active, "green" if stack.active == "blue" else "blue"
@@ -135,7 +146,15 @@ async def switch_to_and_fro(stack: Stack, load: Load) -> tuple[list[tuple[str, s
         await asyncio.sleep(load.gap_s)
         if why := await stack.settle():
             taken_back.append(why)
+        late = late_ms(traffic.samples[-int(load.rate_per_s * load.gap_s) :])
+        if late > MAX_LATE_MS:
+            raise TooBusy(f"one request in ten was sent {late:.0f} ms late; load average {os.getloadavg()[0]:.1f}")
     return switched, taken_back
+
+
+def late_ms(samples: Sequence[Sample]) -> float:
+    """How late one request in ten was sent, by the fault of this machine and not of the front: 90th percentile."""
+    return percentile([(s.started_ns - s.due_ns) / 1e6 for s in samples], 0.9)
 
 
 def cutover(report: Report, old: str, new: str, times: CutoverTimes, end_at_ns: int) -> Cutover:
@@ -264,7 +283,7 @@ def holds(row: Mapping[str, Any]) -> bool:
 
 
 def main() -> None:
-    """Exit 0 when every row of ours holds the bars, else 1."""
+    """Exit 0 when every row of ours holds the bars, 1 when one does not, 3 when the machine cannot carry the load."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
@@ -278,7 +297,11 @@ def main() -> None:
     if not options.short:
         load = Load(**{name: getattr(options, name) for name in asdict(Load())})
         names, rounds = options.stack or ["engine", "nginx"], options.rounds
-    blocks = asyncio.run(run(names, rounds, load, options.port))
+    try:
+        blocks = asyncio.run(run(names, rounds, load, options.port))
+    except TooBusy as error:
+        print(f"this machine is too busy, nothing was measured: {error}")
+        raise SystemExit(3) from None
     rows = [summary(STACKS[name].name, some) for name, some in blocks.items()]
     write(options.results, rows, blocks)
     print(table(rows))
