@@ -24,6 +24,34 @@ def serving(site: Site) -> tuple[str, str | None]:
     return one
 
 
+def test_no_login_at_the_registry_on_one_front(site: Site) -> None:
+    """The first test: once pulled, dockerd may bring an image back from its own store, without asking the registry."""
+    before = serving(site)
+    name = other(before[1])
+    host = site.lab["front2"]
+    running = running_images(site, "front1")
+    idle = "green" if before[0] == "blue" else "blue"
+    fence = site.front("front2")["fence"]["fence"] + 1
+    assert site.hostside("front2", "slot", "stop", idle, run="test", fence=fence)[0] == 0
+    host.ssh(f"docker image rm -f {site.release_file(name)['artifact']['image']}", check=False)
+    host.ssh("mv /root/.docker/config.json /root/.docker/aside")
+
+    try:
+        with Load(site.lab) as load:
+            ended = site.run("deploy", name, *QUICK)
+    finally:
+        host.ssh("mv /root/.docker/aside /root/.docker/config.json")
+
+    assert ended.code == 5, ended.error
+    assert "front2" in ended.out["reason"]
+    assert "no basic auth credentials" in ended.out["reason"]
+    assert "logged in to the registry" in ended.out["reason"]
+    assert load.failed() == []
+    assert serving(site) == before
+    assert running_images(site, "front1") == running, "the good front has what it had before"
+    assert site.front("front2")["slots"][idle]["release"] is None, "the image is gone, and so the slot is empty"
+
+
 def test_a_deploy_on_two_fronts_under_traffic(site: Site) -> None:
     slot, release = serving(site)
     wanted = other(release)
@@ -87,30 +115,6 @@ def test_a_bad_release_leaves_the_old_one_serving(site: Site, case: str) -> None
     assert load.failed() == []
     assert load.slots_at_the_end() == {before[0]}
     assert serving(site) == before
-
-
-def test_no_login_at_the_registry_on_one_front(site: Site) -> None:
-    before = serving(site)
-    name = other(before[1])
-    host = site.lab["front2"]
-    host.ssh(f"docker image rm -f {site.release_file(name)['artifact']['image']}", check=False)
-    host.ssh("mv /root/.docker/config.json /root/.docker/aside")
-
-    try:
-        with Load(site.lab) as load:
-            ended = site.run("deploy", name, *QUICK)
-    finally:
-        host.ssh("mv /root/.docker/aside /root/.docker/config.json")
-
-    assert ended.code == 5, ended.error
-    assert "front2" in ended.out["reason"]
-    assert "no basic auth credentials" in ended.out["reason"]
-    assert "logged in to the registry" in ended.out["reason"]
-    assert load.failed() == []
-    assert serving(site) == before
-    assert len(running_images(site, "front1")) == 1, "what the good front had staged is gone again"
-    idle = "green" if before[0] == "blue" else "blue"
-    assert site.front("front2")["slots"][idle]["release"] is None, "the image is gone, and so the slot is empty"
 
 
 def test_a_front_that_is_frozen_stops_the_deploy_before_anything_changes(site: Site) -> None:
