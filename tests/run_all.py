@@ -40,9 +40,9 @@ UNIT = Layer("unit", (*PYTEST, "-n", "2", "tests/unit"), 5)
 SERVERS = Layer(
     "contract, integration, roles, e2e, crash",
     (*PYTEST, "-m", "not lab and not slow", "--ignore=tests/unit", "tests"),
-    15,
+    30,
 )
-LAB = Layer("lab: real hosts", (*PYTEST, "-m", "lab and not slow", "tests"), 15)
+LAB = Layer("lab: real hosts", (*PYTEST, "-m", "lab and not slow", "tests"), 25)
 
 
 def lab_missing() -> str:

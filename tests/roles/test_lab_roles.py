@@ -141,6 +141,7 @@ def test_blue_green_alone(site: Site) -> None:
     assert site.serving() == {("blue", FIRST)}
 
 
+@pytest.mark.slow
 def test_another_deploy_by_plain_ansible_under_traffic(site: Site) -> None:
     with Load(site.lab) as load:
         release = site.ecosystem.releases / f"{NEXT}.yml"
@@ -150,6 +151,7 @@ def test_another_deploy_by_plain_ansible_under_traffic(site: Site) -> None:
     assert load.slots_at_the_end() == {"green"}
 
 
+@pytest.mark.slow
 def test_undo_of_front_and_hostside_keeps_what_was_in_force(site: Site) -> None:
     before = [site.front(front)["generation"] for front in FRONTS]
     role(site, "front", {}, "undo")
