@@ -1,6 +1,6 @@
 """kill -9 of `mcpops deploy` in each step and between its writes, then `mcpops runs resume`: nothing is lost.
 
-The short form kills in three steps and around the switch; `pytest -m slow tests/crash` kills in all.
+The short form kills in two steps and around the switch; `pytest -m slow tests/crash` in all the others.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from mcpops.ansible.call import MARKER
 from mcpops.core.proc import with_environment
 from tests.e2e.stand import QUICK, Command, Ended, Load, Project, wait_for
 
-SHORT_STEPS = ("stage", "bake", "drain")
-LONG_STEPS = ("preflight", "prove", "cutover", "record", "retire")
+SHORT_STEPS = ("stage", "drain")
+LONG_STEPS = ("preflight", "prove", "cutover", "bake", "record", "retire")
 DIRECT = ("cutover", "bake")  # done by mcpops itself, over its channels
 SHORT_POINTS = ("after-intent:cutover", "before-outcome:cutover")
 LONG_POINTS = (
@@ -85,6 +85,7 @@ def test_a_deploy_that_was_killed_while_it_was_taken_back_is_taken_back(project,
     assert left(command) == []
 
 
+@pytest.mark.slow
 def test_a_resume_that_is_killed_too_is_resumed(project):
     wanted = project.other()
     with Load(project) as load:
@@ -102,6 +103,7 @@ def test_a_resume_that_is_killed_too_is_resumed(project):
     assert stage["attempts"] == 3
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_given_up_and_the_next_deploy_goes_through(project):
     wanted = project.other()
     with Load(project) as load:

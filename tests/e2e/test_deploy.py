@@ -164,6 +164,7 @@ def test_a_release_that_lost_a_tool_is_named_before_any_client_sees_it(project):
     assert project.serving() == before
 
 
+@pytest.mark.slow
 def test_a_tool_may_go_when_the_release_says_so(project):
     name = project.release("time-fewer", like="time-broken", replace=LOST, append="removed_tools: [convert_time]\n")
 
@@ -235,7 +236,10 @@ all:
 """
 
 
-@pytest.mark.parametrize(("fault", "said"), [("expired", "expired"), ("stranger", "self-signed certificate")])
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("expired", "expired"), pytest.param("stranger", "self-signed certificate", marks=pytest.mark.slow)],
+)
 def test_a_bad_certificate_that_is_really_served_stops_the_deploy(project, fault, said):
     before = project.serving()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.e2e.stand import FIRST, NEXT, QUICK, Load, Project
 
 
@@ -67,6 +69,7 @@ def test_in_the_middle_of_a_deploy_it_takes_precedence(project: Project) -> None
     assert project.run("status").out["lease"] is None, "the next deploy may begin"
 
 
+@pytest.mark.slow
 def test_while_a_deploy_stages_it_takes_precedence(project: Project) -> None:
     """The slot it goes back to is the one that the deploy is writing to."""
     goal = project.other()
