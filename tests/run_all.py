@@ -45,6 +45,10 @@ SERVERS = Layer(
 LAB = Layer("lab: real hosts", (*PYTEST, "-m", "lab and not slow", "tests"), 25)
 
 
+# What tests need beside the lab: a real sshd of their own, on loopback, for the channels.
+TEST_PACKAGES = ("openssh-server",)
+
+
 def lab_missing() -> str:
     """Return why the lab's layers cannot run here, or nothing; installs the packages they need."""
     if os.geteuid() != 0:
@@ -57,7 +61,7 @@ def lab_missing() -> str:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for argv in (
         ["apt-get", "update", "-q"],
-        ["apt-get", "install", "-qy", "--no-install-recommends", *said.stdout.split()],
+        ["apt-get", "install", "-qy", "--no-install-recommends", *TEST_PACKAGES, *said.stdout.split()],
     ):
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=600, check=False)
         if done.returncode:

@@ -37,7 +37,7 @@ CALL_S = 20.0
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     if not Path(SSHD).exists():
-        pytest.skip("no sshd: apt-get install openssh-server")
+        pytest.skip("not on this machine: sshd (apt-get install openssh-server)")
     with Sshd(tmp_path_factory.mktemp("sshd") / "s", PORT) as server:
         yield server
 

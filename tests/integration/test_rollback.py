@@ -285,7 +285,7 @@ def test_no_request_is_lost(stand: TwoFronts) -> None:
 
 def test_over_ssh(tmp_path: Path) -> None:
     if not Path(SSHD).exists():
-        pytest.skip("no sshd: apt-get install openssh-server")
+        pytest.skip("not on this machine: sshd (apt-get install openssh-server)")
     with TwoFronts(tmp_path, PORT, "ssh") as stand:
         code, _, heard = stand.rollback()
         assert code == 0, heard

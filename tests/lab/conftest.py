@@ -17,7 +17,7 @@ from tests.lab.site import FIRST, QUICK, Site
 @pytest.fixture(autouse=True)
 def _root_for_marked_tests(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("lab") and (os.geteuid() != 0 or not Path("/etc/debian_version").exists()):
-        pytest.skip("the lab needs root on Debian")
+        pytest.skip("not on this machine: the lab needs root on Debian")
 
 
 @pytest.fixture
