@@ -25,7 +25,8 @@ BACK = rollback.Trial("mcpops", 0, "", 200.0, 195.0, 250.0, 130, 0, 50, 50, 0)
     "changed",
     [
         {"failed": 1}, {"streams_cut": 1}, {"streams_refused": 1}, {"sessions_lost": 1}, {"notifications_missed": 1},
-        {"requests": 0}, {"notifications": 0}, {"cutovers_seen": 29}, {"taken_back": ["why"]},
+        {"requests": 0}, {"streams": 0}, {"sessions": 0}, {"notifications": 0}, {"cutovers_seen": 29},
+        {"taken_back": ["why"]},
         {"cutovers": 0, "cutovers_seen": 0}, {"last_old_ms": {"median": 251.0}},
         {"stack": "mcpops, on the host", "last_old_ms": {"median": 51.0}},
     ],
