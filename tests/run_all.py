@@ -9,8 +9,10 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,14 +49,20 @@ LAB = Layer("lab: real hosts", (*PYTEST, "-m", "lab and not slow", "tests"), 25)
 
 # What tests need beside the lab: a real sshd of their own, on loopback, for the channels.
 TEST_PACKAGES = ("openssh-server",)
+GRACE_S = 60.0  # `mcpops lab down` takes a few seconds
 
 
 def lab_missing() -> str:
-    """Return why the lab's layers cannot run here, or nothing; installs the packages they need."""
+    """Return why the lab cannot be had on this machine, or nothing."""
     if os.geteuid() != 0:
         return "the lab needs root"
     if platform.freedesktop_os_release().get("ID") not in ("debian", "ubuntu") or not shutil.which("apt-get"):
         return "the lab needs Debian or Ubuntu"
+    return ""
+
+
+def install_packages() -> str:
+    """Install what the lab and the tests need of the machine; return what went wrong, or nothing."""
     said = subprocess.run(
         [sys.executable, "-m", "mcpops.lab.packages"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -69,6 +77,15 @@ def lab_missing() -> str:
     return ""
 
 
+def end(process: subprocess.Popen[str]) -> None:
+    """End a layer that takes too long: Ctrl-C first, so that pytest's fixtures end what they started."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
 def run(layer: Layer) -> tuple[bool, str]:
     """Run a layer with its output shown; return whether it passed, and its closing line."""
     print(f"\n== {layer.name}", flush=True)
@@ -77,36 +94,38 @@ def run(layer: Layer) -> tuple[bool, str]:
         layer.argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
     assert process.stdout is not None
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        last = line.strip() or last
-        if time.monotonic() - begun > layer.minutes * 60:
-            process.kill()
-            last = f"ended after {layer.minutes:g} minutes"
+    limit = threading.Timer(layer.minutes * 60, end, (process,))
+    limit.start()
+    with process.stdout:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            last = line.strip() or last
     code = process.wait()
-    print(
-        f"-- {layer.name}: {'passed' if code == 0 else f'FAILED ({code})'} in {time.monotonic() - begun:.0f} s",
-        flush=True,
-    )
+    limit.cancel()
+    took_s = time.monotonic() - begun
+    if took_s > layer.minutes * 60:
+        code, last = code or 1, f"ended after {layer.minutes:g} minutes"
+    print(f"-- {layer.name}: {'passed' if code == 0 else f'FAILED ({code})'} in {took_s:.0f} s", flush=True)
     return code == 0, last
 
 
 def main() -> int:
     """Run everything; return 0 when every layer that ran passed."""
     begun = time.monotonic()
+    outcomes: list[tuple[str, bool, str]] = []
     layers = [*LINT, UNIT, SERVERS]
-    left_out = {}
     why = lab_missing()
-    if why:
-        left_out[LAB.name] = why
-    else:
+    problem = "" if why else install_packages()
+    if problem:  # the machine could have them: this is a failure, and no part to leave out
+        outcomes.append(("packages", False, problem))
+    elif not why:
         layers.append(LAB)
-    outcomes = [(layer, *run(layer)) for layer in layers]
+    outcomes += [(layer.name, *run(layer)) for layer in layers]
     print("\n== summary")
-    for layer, passed, last in outcomes:
-        print(f"{'passed' if passed else 'FAILED':<7} {layer.name}: {last}")
-    for name, reason in left_out.items():
-        print(f"left out {name}: {reason}")
+    for name, passed, last in outcomes:
+        print(f"{'passed' if passed else 'FAILED':<7} {name}: {last}")
+    if why:
+        print(f"left out {LAB.name}: {why}")
     counts = {
         word: sum(int(n) for _, _, last in outcomes for n in re.findall(rf"(\d+) {word}", last))
         for word in ("passed", "failed")
