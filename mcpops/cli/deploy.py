@@ -13,8 +13,6 @@ from mcpops.core.errors import UsageError
 if TYPE_CHECKING:
     from mcpops.cli.wire import Workplace
 
-# A front that takes longer is left to the preflight, which says what is wrong with it.
-ANSWER_S = 3.0
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
@@ -80,6 +78,7 @@ def _serves(place: Workplace, digest: str) -> str | None:
 
     While another run holds the environment the answer is None: `begin` then says who it is.
     """
+    from mcpops.cli.launch import ANSWER_S  # noqa: PLC0415
     from mcpops.cli.wire import FRONTS  # noqa: PLC0415
     from mcpops.remote.fleet import Fleet  # noqa: PLC0415
 

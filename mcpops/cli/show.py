@@ -96,11 +96,14 @@ def interrupted(journal: Journal, run: Run) -> bool:
 def what_now(run: Run, *, interrupted: bool = False) -> str:
     """Return what the reader of this run should do, or nothing."""
     if interrupted:
-        return f"it was interrupted: `mcpops runs resume {run.id}`, or `mcpops runs abandon {run.id}`"
+        return f"it was interrupted: `mcpops runs resume {run.id}`, or `mcpops runs abandon {run.id} --yes`"
     if run.state is RunState.WAITING:
         return f"`mcpops approve {run.id}` or `mcpops reject {run.id}`, then `mcpops runs resume {run.id}`"
     if run.state is RunState.BROKEN:
-        return f"the environment is locked: mend the hosts, then `mcpops runs abandon {run.id}`"
+        return (
+            "the environment is locked: mend the hosts (`mcpops rollback --sync` brings a front that was away to what "
+            f"the others serve), then `mcpops runs abandon {run.id} --yes`"
+        )
     if run.state is RunState.RUNNING:
         return f"`mcpops runs watch {run.id}`"
     return ""

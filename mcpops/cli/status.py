@@ -67,11 +67,15 @@ def _slot(states: Sequence[dict[str, Any]], slot: str) -> dict[str, Any]:
 
 
 def _journal(environment: Environment) -> dict[str, Any]:
-    """Return what the journal says; a project that has never run anything has none."""
+    """Return what the journal says; a project that has never run anything has none.
+
+    `locked_by` is the run whose failed undo locks the environment.
+    """
     from mcpops.cli.project import journal_path  # noqa: PLC0415
 
     data: dict[str, Any] = {
         "lease": None,
+        "locked_by": None,
         "runs": [],
         "backups": [],
         "certificates": [],
@@ -99,6 +103,7 @@ def _journal(environment: Environment) -> dict[str, Any]:
             "fence": lease.fence,
             "interrupted": is_dead(lease, SystemClock()),
         }
+    data["locked_by"] = journal.locked_by(environment.name)
     data["runs"] = [
         {"id": run.id, "runbook": run.runbook, "state": run.state.value, "started_at": to_text(run.started_at)}
         for run in journal.runs(environment.name, 5)
@@ -130,5 +135,7 @@ def _text(data: dict[str, Any]) -> str:
             else "since " + lease["since"]
         )
         lines.append(f"  lease: run {lease['run']} on {lease['holder']}, {how}")
+    if data["locked_by"]:
+        lines.append(f"  LOCKED: the undo of run {data['locked_by']} failed: `mcpops runs show {data['locked_by']}`")
     lines += [f"  run {run['id']} {run['runbook']} {run['state']}" for run in data["runs"]]
     return "\n".join(lines)

@@ -143,6 +143,20 @@ def activate(
     return ActivationReport(switches=tuple(switches))
 
 
+def hold(fleet: Fleet, activation: Activation, right: Right) -> ActivationReport:
+    """Take the fence where nothing needs doing: what is in force stays so, also when a deploy was about to switch.
+
+    Raises Fenced when a front has seen a newer right.
+    """
+
+    def one(switch: Switch) -> Switch:
+        asked = _ask(fleet, switch.host, switch.result.task, right.argv("front", "sync"), CALL_S)
+        return switch if asked.result.outcome.good else asked
+
+    there = {switch.host: switch for switch in nothing_to_do(activation).switches}
+    return ActivationReport(switches=tuple(in_parallel(lambda host: one(there[host]), list(there)).values()))
+
+
 def nothing_to_do(activation: Activation) -> ActivationReport:
     """Return the report of an activation that is in force already."""
     return ActivationReport(

@@ -51,7 +51,8 @@ class PastActivation:
 class FrontState:
     """One front. `active` is None when no slot is; `in_sync`: the proxy's memory and its disk agree.
 
-    `history` has the newest activation first. `front` says where the front is reached: `url`, `server_name`, `ca_pem`.
+    `fence` is the highest that the front has seen, `fence_run` the run that came with it. `history` has the newest
+    activation first. `front` says where the front is reached: `url`, `server_name`, `ca_pem`.
     """
 
     host: str
@@ -61,6 +62,7 @@ class FrontState:
     proxy_up: bool = True
     in_sync: bool = True
     fence: int = 0
+    fence_run: str | None = None
     slots: Mapping[str, SlotState]
     releases: tuple[KnownRelease, ...] = ()
     history: tuple[PastActivation, ...] = ()
@@ -88,6 +90,7 @@ def read_front(host: str, status: Mapping[str, Any]) -> FrontState:
             proxy_up=_truth(status.get("proxy")),
             in_sync=bool(status.get("in_sync")),
             fence=_fence(status.get("fence")),
+            fence_run=_fence_run(status.get("fence")),
             slots={slot: _slot_state(status["slots"].get(slot) or {}) for slot in SLOTS},
             releases=tuple(
                 KnownRelease(name=row["name"], digest=row.get("digest") or "", verified_at=row.get("verified_at"))
@@ -118,6 +121,10 @@ def _truth(value: Any) -> bool:  # noqa: ANN401 - JSON
 
 def _fence(value: Any) -> int:  # noqa: ANN401 - JSON
     return int((value.get("fence") if isinstance(value, Mapping) else value) or 0)
+
+
+def _fence_run(value: Any) -> str | None:  # noqa: ANN401 - JSON
+    return value.get("run") if isinstance(value, Mapping) else None
 
 
 def _slot_state(row: Mapping[str, Any]) -> SlotState:

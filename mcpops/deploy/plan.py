@@ -209,6 +209,19 @@ def plan_sync(
     return replace(plan, activation=activation, history_reason=last or plan.history_reason)
 
 
+def taken_over(fronts: Sequence[FrontState], run: str, fence: int) -> Refusal | None:
+    """Return why `run`, whose last fence was `fence`, must not go on: another run acted on a front since."""
+    others = {front.host: front.fence_run for front in fronts if front.fence > fence and front.fence_run != run}
+    if not others:
+        return None
+    return Refusal(
+        code=ExitCode.REFUSED,
+        message=f"{', '.join(others)}: another run acted there since run {run} stopped",
+        detail="\n".join(f"{host}: run {other}" for host, other in others.items()),
+        hint=f"`mcpops status` shows what serves; `mcpops runs abandon {run} --yes`, then begin anew",
+    )
+
+
 def _named(fronts: Sequence[FrontState], name: str) -> tuple[str, str] | Refusal:
     verified = _verified(fronts)
     known = {release.name for front in fronts for release in front.releases} | {front.release for front in fronts}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mcpops.core.errors import ExitCode
-from mcpops.deploy.cutover import ActivationReport, Right, activate, nothing_to_do, read_fronts
+from mcpops.deploy.cutover import ActivationReport, Right, activate, hold, read_fronts
 from mcpops.deploy.fleet_state import FrontState
 from mcpops.deploy.plan import Refusal, RollbackPlan, plan_rollback, plan_sync
 from mcpops.model.outcome import AttemptReport, Outcome, Result
@@ -89,9 +89,9 @@ def _plan(fleet: Fleet, fronts: list[FrontState], order: Order, now: datetime) -
 
 
 def _act(fleet: Fleet, fronts: list[FrontState], plan: RollbackPlan, order: Order) -> ActivationReport:
-    if plan.activation.already:
-        return nothing_to_do(plan.activation)
     right = Right(run=order.run, fence=plan.fence, reason=plan.history_reason)
+    if plan.activation.already:
+        return hold(fleet, plan.activation, right)
     report = activate(fleet, plan.activation, right, first_alone=False)
     # A proxy whose memory lags behind its disk in the other maps; the switch itself wrote only one of them.
     lagging = [front.host for front in fronts if not front.in_sync and front.proxy_up]

@@ -48,10 +48,11 @@ def acquire(connection: Connection, clock: Clock, *, name: str, run_id: str, doi
         highest = 0
     else:
         highest = row["fence"]
-        if row["broken_run_id"] and row["broken_run_id"] != run_id:
+        broken = row["broken_run_id"]
+        if broken and broken != run_id:
             raise Broken(
-                f"environment {name} is locked: the undo of run {row['broken_run_id']} failed",
-                hint=f"see `mcpops runs show {row['broken_run_id']}`, mend the hosts, then `mcpops runs abandon` it",
+                f"environment {name} is locked: the undo of run {broken} failed",
+                hint=f"`mcpops runs show {broken}` says what to do; then `mcpops runs abandon {broken} --yes`",
             )
         if row["run_id"] and not (row["run_id"] == run_id and _admits_takeover(row, clock)):
             raise _busy(name, row, clock)
@@ -116,6 +117,12 @@ def current(connection: Connection, name: str) -> Lease | None:
     )
 
 
+def locked_by(connection: Connection, name: str) -> str | None:
+    """Return the run whose failed undo locks environment `name`."""
+    query = select(environment.c.broken_run_id).where(environment.c.name == name)
+    return connection.execute(query).scalar_one_or_none()
+
+
 def is_dead(lease: Lease, clock: Clock) -> bool:
     """Whether nobody can be acting under this lease any more."""
     return clock.now() >= lease.until or holder_is_gone(lease.holder)
@@ -129,7 +136,7 @@ def _busy(name: str, row: RowMapping, clock: Clock) -> Busy:
     run_id = row["run_id"]
     if _admits_takeover(row, clock):
         detail = f"run {run_id} ({row['doing']}) was interrupted; it began at {row['since']}"
-        hint = f"`mcpops runs resume {run_id}` ends it; `mcpops runs abandon {run_id}` gives it up"
+        hint = f"`mcpops runs resume {run_id}` ends it; `mcpops runs abandon {run_id} --yes` gives it up"
     else:
         detail = f"run {run_id} ({row['doing']}) by {row['holder'].split(':')[0]} since {row['since']}"
         hint = f"`mcpops runs watch {run_id}` follows it; in an emergency `mcpops rollback` takes precedence"

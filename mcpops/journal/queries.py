@@ -47,6 +47,11 @@ class Journal:
         with self.store.read() as connection:
             return lease.current(connection, environment)
 
+    def locked_by(self, environment: str) -> str | None:
+        """Return the run whose failed undo locks an environment."""
+        with self.store.read() as connection:
+            return lease.locked_by(connection, environment)
+
     def decision(self, run_id: str, seq: int) -> tuple[str, str, str] | None:
         """Return the last decision on a gate, who took it and on which plan digest."""
         query = (

@@ -198,7 +198,8 @@ def _status() -> dict[str, Any]:
     lease |= {"fence": 1795521601000, "interrupted": False}
     run = {"id": RUN, "runbook": "deploy", "state": "running", "started_at": "2026-11-24T12:00:01.000Z"}
     later = {"backups": [], "certificates": [], "schedules": [], "overdue": []}
-    return {"environment": "local", **_fronts(_Fleet()), "lease": lease, "runs": [run], **later}  # type: ignore[arg-type]
+    acts = {"lease": lease, "locked_by": None, "runs": [run]}
+    return {"environment": "local", **_fronts(_Fleet()), **acts, **later}  # type: ignore[arg-type]
 
 
 def names(value: Any) -> Iterator[str]:

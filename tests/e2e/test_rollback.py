@@ -69,6 +69,25 @@ def test_in_the_middle_of_a_deploy_it_takes_precedence(project: Project) -> None
     assert project.run("status").out["lease"] is None, "the next deploy may begin"
 
 
+def test_a_deploy_that_a_rollback_overtook_is_not_resumed(project: Project) -> None:
+    """Whoever was on call wanted what serves to stay: nothing brings the killed deploy back behind their back."""
+    before = project.serving()
+    with Load(project) as load:
+        deploy = project.start("deploy", project.other(), *QUICK)
+        deploy.until("▸ prove")
+        deploy.kill()
+        rollback = project.run("rollback", "--to", str(before))
+        resumed = project.run("runs", "resume", deploy.run_id)
+    assert (rollback.code, load.failed) == (0, []), rollback.error
+    assert (resumed.code, resumed.out["error"]["name"]) == (9, "refused"), resumed.error
+    assert rollback.out["id"] in resumed.out["error"]["detail"], "it says who took over"
+    assert project.serving() == before
+    hint = f"mcpops runs abandon {deploy.run_id} --yes"
+    assert hint in resumed.out["error"]["hint"]
+    assert project.run(*hint.split()[1:]).code == 0
+    assert project.run("status").out["lease"] is None, "the next deploy may begin"
+
+
 @pytest.mark.slow
 def test_while_a_deploy_stages_it_takes_precedence(project: Project) -> None:
     """The slot it goes back to is the one that the deploy is writing to."""

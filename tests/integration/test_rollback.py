@@ -76,7 +76,9 @@ def test_a_second_one_says_that_it_is_so_and_goes_no_further(stand: TwoFronts) -
     assert "taken back already" in heard
     assert "--to" in heard
     assert rows(said, "activate slot blue") == {"a": "ok", "b": "ok"}
-    assert {front.hostside("status")["generation"] for front in stand.fronts.values()} == {3}
+    states = [front.hostside("status") for front in stand.fronts.values()]
+    assert {state["generation"] for state in states} == {3}
+    assert {state["fence"]["run"] for state in states} == {said["id"]}, "a deploy that was about to switch is refused"
 
 
 def test_one_host_out_of_reach_then_back(stand: TwoFronts) -> None:

@@ -8,7 +8,7 @@ from mcpops.cli.show import run_json, run_story, what_now
 from mcpops.engine.execution import GateWaits
 from mcpops.model.outcome import AttemptReport, Outcome, Result
 from mcpops.model.step import StepKind
-from tests.unit.engine.stand import CHANGED, Stand, step
+from tests.unit.engine.stand import CHANGED, FAILED, Stand, step
 
 
 @pytest.fixture
@@ -48,3 +48,14 @@ def test_a_run_that_waits_says_how_to_go_on(stand):
     stand.drive(stand.begin(step("gate", kind=StepKind.GATE, gate="approval")))
 
     assert "mcpops approve run-1" in what_now(stand.journal.run("run-1"))
+
+
+def test_a_broken_run_says_how_to_get_out(stand):
+    stand.script |= {"one": FAILED, "undo one": FAILED}
+    stand.drive(stand.begin(step("one", undo=True)))
+
+    told = what_now(stand.journal.run("run-1"))
+
+    assert "mcpops rollback --sync" in told
+    assert "mcpops runs abandon run-1 --yes" in told
+    assert stand.journal.locked_by("lab") == "run-1"

@@ -18,6 +18,7 @@ from mcpops.deploy.plan import (
     plan_rollback,
     plan_sync,
     plan_undo,
+    taken_over,
 )
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.json"))
@@ -106,6 +107,21 @@ def test_a_refusal_becomes_its_error() -> None:
     assert isinstance(refusal, Refusal)
     error = refusal.error()
     assert (int(error.code), error.detail) == (3, "a: no route")
+
+
+@pytest.mark.parametrize(
+    ("fence", "run", "refused"),
+    [(7, "mine", False), (6, "other", False), (7, "other", False), (8, "mine", False), (8, "other", True)],
+)
+def test_a_run_that_another_one_overtook_does_not_go_on(fence: int, run: str, refused: bool) -> None:
+    said = status({"active": "blue", "generation": 1, "slots": {}, "verified": [], "history": []})
+    fronts = [read_front("a", said | {"fence": {"fence": 7, "run": "mine"}})]
+    fronts.append(read_front("b", said | {"fence": {"fence": fence, "run": run}}))
+    found = taken_over(fronts, "mine", 7)
+    assert (found is not None) == refused
+    if found:
+        assert (int(found.code), found.detail) == (9, "b: run other")
+        assert "mcpops runs abandon mine" in found.hint
 
 
 @pytest.mark.parametrize(
