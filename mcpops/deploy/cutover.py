@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mcpops.core.errors import ExitCode, Fenced
-from mcpops.deploy.fleet_state import FrontState, read_front
+from mcpops.deploy.fleet_state import NO_SLOT, FrontState, read_front
 from mcpops.deploy.plan import Activation, Move
 from mcpops.model.outcome import Outcome, Result
 from mcpops.remote.channel import Answer, Unreachable
@@ -16,6 +16,8 @@ from mcpops.remote.fleet import Fleet, in_parallel
 CALL_S = 15.0  # the switch takes milliseconds; the rest is hostside's own patience with its lock and the proxy
 START_S = 120.0
 HEALTHY_WAIT_S = 5.0
+# Answers of a front on which something happened since its status was read: read it again, and decide anew.
+MOVED_ON = frozenset({"stale", "not_staged", "stopped"})
 _OUTCOMES = {ExitCode.OK: Outcome.OK, ExitCode.UNKNOWN: Outcome.UNKNOWN}
 
 
@@ -66,7 +68,7 @@ class ActivationReport:
 
     @property
     def stale(self) -> bool:
-        """Whether a front had moved on since its status was read."""
+        """Whether a front had moved on since its status was read: what it holds, or what is in force there."""
         return any(switch.stale for switch in self.switches)
 
     @property
@@ -207,6 +209,8 @@ def _preparations(move: Move, release: str) -> list[list[str]]:
 def _switch(fleet: Fleet, activation: Activation, move: Move, right: Right, guard_s: float | None) -> Switch:
     words = ["front", "activate", "--slot", move.slot, "--generation", str(activation.generation)]
     words += ["--expect", str(move.expect), "--reason", right.reason]
+    if move.slot != NO_SLOT:
+        words += ["--release", move.holds or activation.release]
     if guard_s:
         words += ["--guard-s", f"{guard_s:g}"]
     if move.needs_stage or move.needs_start:
@@ -239,7 +243,7 @@ def _ask(fleet: Fleet, host: str, task: str, argv: Sequence[str], deadline_s: fl
         switch_ms=switch_ms,
         switched_at_ns=int(said.get("switched_at_ns") or 0),
         ended_at_ns=answer.ended_at_ns,
-        stale=answer.error.get("name") == "stale",
+        stale=answer.error.get("name") in MOVED_ON,
     )
 
 

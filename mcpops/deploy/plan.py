@@ -21,11 +21,15 @@ TAKEN_BACK = ("rollback", "undo", "guard")
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
-    """What happens on one front: `slot` becomes active as the plan's generation if `expect` is in force until then."""
+    """What happens on one front: `slot` becomes active as the plan's generation if `expect` is in force until then.
+
+    `holds` is the release that the slot has, and must still have then; None where it is staged first.
+    """
 
     host: str
     slot: str
     expect: int
+    holds: str | None = None
     from_slot: str | None
     from_release: str | None
     needs_stage: bool = False
@@ -309,6 +313,7 @@ def _move(front: FrontState, slot: str, *, stage: bool = False) -> Move:
         host=front.host,
         slot=slot,
         expect=front.generation,
+        holds=None if stage else state.release,
         from_slot=front.active,
         from_release=front.release,
         needs_stage=stage,

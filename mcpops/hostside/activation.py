@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcpops.hostside import guard
+from mcpops.hostside.maps import end_preview
 from mcpops.hostside.proxy import Proxy, ProxyDown, ProxyRefused
 from mcpops.hostside.routing import (
     BAKE,
     STEADY,
     Routing,
+    came_from,
     describe,
     not_staged,
     put_in_force,
     read_routing,
-    staged_release,
 )
 from mcpops.hostside.state import (
     EXIT_REFUSED,
@@ -25,7 +26,9 @@ from mcpops.hostside.state import (
     NO_SLOT,
     HostError,
     Outcome,
+    failpoint,
     locked,
+    read_json,
     require_fence,
 )
 
@@ -42,12 +45,14 @@ HEALTHY_POLL_S = 0.02
 class Order:
     """What is asked: this slot as this generation, if that generation is in force now.
 
-    With a `guard_s` above 0 the new generation begins in the bake phase, watched by the guard for that long.
+    With a `guard_s` above 0 the new generation begins in the bake phase, watched by the guard for that long. With a
+    `release` the slot must hold it.
     """
 
     slot: str
     generation: int
     expect: int
+    release: str | None = None
     guard_s: float = 0.0
     healthy_wait_s: float = 0.0
     force: bool = False
@@ -58,8 +63,8 @@ def activate(context: Context, service: Service, order: Order) -> Outcome:
     """Put an order into force: files first, then the running proxy, then read back.
 
     A repeat answers that it is already so (and tells a proxy that does not know yet). Raises HostError `stale`,
-    `not_staged`, `unhealthy` (exit 9; nothing changed), `fenced` (8), `disk_full` (1; the old state is in force),
-    `proxy_down`, `proxy_refused` (3; on disk, the proxy takes it over at its start or by `front sync`).
+    `not_staged`, `stopped`, `unhealthy` (exit 9; nothing changed), `fenced` (8), `disk_full` (1; the old state is in
+    force), `proxy_down`, `proxy_refused` (3; on disk, the proxy takes it over at its start or by `front sync`).
     """
     if order.generation <= order.expect:
         raise HostError("usage", "--generation must be greater than --expect", exit_code=EXIT_USAGE)
@@ -76,13 +81,14 @@ def activate(context: Context, service: Service, order: Order) -> Outcome:
         told = {"from": describe(context, old), "to": describe(context, new)}
         if context.check:
             return Outcome(changed=True, data=told)
+        end_preview(context, service)
         switched_at_ns = _switch(context, service, old, new, order)
         switch_ms = round((time.monotonic() - begin) * 1000, 3)
         return Outcome(changed=True, data={**told, "switched_at_ns": switched_at_ns, "switch_ms": switch_ms})
 
 
 def _compare(context: Context, old: Routing, order: Order) -> None:
-    """Refuse an order that was made for another state than this one, or for an empty slot."""
+    """Refuse an order that was made for another state than this one, or for a slot that cannot serve."""
     if old.generation != order.expect:
         raise HostError(
             "stale",
@@ -92,8 +98,27 @@ def _compare(context: Context, old: Routing, order: Order) -> None:
             exit_code=EXIT_REFUSED,
             data={"there": describe(context, old)},
         )
-    if order.slot != NO_SLOT and staged_release(context, order.slot) is None:
+    if order.slot == NO_SLOT:
+        return
+    staged = read_json(context.path("slots", f"{order.slot}.json"))
+    if staged is None:
         raise not_staged(order.slot)
+    holds = staged["release"]["name"]
+    if order.release not in (None, holds):
+        raise HostError(
+            "stale",
+            f"slot {order.slot} holds {holds}, not {order.release}",
+            hint="another run staged there; read the status again and decide anew",
+            exit_code=EXIT_REFUSED,
+            data={"there": describe(context, old)},
+        )
+    if staged.get("stopped"):
+        raise HostError(
+            "stopped",
+            f"{holds} was stopped in slot {order.slot}",
+            hint=f"slot start {order.slot} first",
+            exit_code=EXIT_REFUSED,
+        )
 
 
 def _wait_until_healthy(service: Service, order: Order) -> None:
@@ -138,7 +163,9 @@ def _switch(context: Context, service: Service, old: Routing, new: Routing, orde
 
     def start_guard() -> None:
         if order.guard_s > 0:
-            guard.start(guard.Watch(context, service, old.slot, new.slot, new.generation, order.guard_s))
+            back = old.slot if old.slot != new.slot else came_from(context, old)
+            guard.start(guard.Watch(context, service, back, new.slot, new.generation, order.guard_s))
+            failpoint("guard-started")
 
     try:
         put_in_force(

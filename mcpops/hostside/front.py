@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcpops.hostside import guard
 from mcpops.hostside.activation import Order, activate, push_active
+from mcpops.hostside.maps import CLOSED, OPEN, end_preview, replace_map, set_slot
 from mcpops.hostside.proxy import Proxy, ProxyDown, ProxyRefused
 from mcpops.hostside.routing import BAKE, describe, not_staged, put_in_force, read_routing, settled, staged_release
 from mcpops.hostside.service import MAPS, Service, load_service
@@ -21,16 +22,14 @@ from mcpops.hostside.state import (
     SLOTS,
     HostError,
     Outcome,
+    keep_reserve,
     locked,
-    map_bytes,
     read_map,
     require_fence,
-    write_atomic,
 )
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
 
     from mcpops.hostside.state import Context
 
@@ -46,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     act.add_argument("--slot", choices=(*SLOTS, NO_SLOT), required=True, help="none: nothing serves (503)")
     act.add_argument("--generation", type=int, required=True, help="the generation this becomes")
     act.add_argument("--expect", type=int, required=True, help="the generation that must be in force before")
+    act.add_argument("--release", help="the name of the release that the slot must hold")
     act.add_argument("--guard-s", type=float, default=0.0, help="watch the slot for so long and go back when it fails")
     act.add_argument("--healthy-wait-s", type=float, default=2.0, help="how long the proxy may take to see it healthy")
     act.add_argument("--force", action="store_true", help="also when the proxy sees the slot down")
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verdict.add_argument("--generation", type=int, required=True)
     verdict.add_argument("--wait-s", type=float, default=0.0)
     verdict.set_defaults(act=_verdict)
-    for verb, state in (("open", "open"), ("close", "closed")):
+    for verb, state in (("open", OPEN), ("close", CLOSED)):
         parser_of = verbs.add_parser(verb, help=f"sessions of a slot: {state}")
         parser_of.add_argument("slot", choices=SLOTS)
         parser_of.set_defaults(act=_set_slot, state=state)
@@ -100,6 +100,7 @@ def _activate(args: argparse.Namespace, context: Context, service: Service) -> O
         slot=args.slot,
         generation=args.generation,
         expect=args.expect,
+        release=args.release,
         guard_s=args.guard_s,
         healthy_wait_s=args.healthy_wait_s,
         force=args.force,
@@ -109,11 +110,14 @@ def _activate(args: argparse.Namespace, context: Context, service: Service) -> O
 
 
 def _sync(args: argparse.Namespace, context: Context, service: Service) -> Outcome:
-    """Push every map whose running copy differs from its file."""
+    """Push every map whose running copy differs from its file; end a proof that another run began."""
     del args
     proxy = Proxy(service.admin_socket)
     with locked(context):
         require_fence(context)
+        if not context.check:
+            keep_reserve(context)
+            end_preview(context, service)
         # All files are read and understood before the proxy is told of any.
         routing = read_routing(service)
         wanted = {name: read_map(service.maps[name]) for name in MAPS}
@@ -161,15 +165,14 @@ def _set_slot(args: argparse.Namespace, context: Context, service: Service) -> O
     """Open or close a slot for its own sessions."""
     with locked(context):
         require_fence(context)
-        if args.state == "closed" and read_routing(service).slot == args.slot:
+        if args.state == CLOSED and read_routing(service).slot == args.slot:
             raise HostError(
                 "active_slot",
                 f"{args.slot} is active: closing it would refuse every session that begins now",
                 hint="activate the other slot first",
                 exit_code=EXIT_REFUSED,
             )
-        content = read_map(service.maps["slots"])
-        changed = _replace_map(context, service, "slots", {**content, args.slot: args.state})
+        changed = set_slot(context, service, args.slot, args.state)
         return Outcome(changed, {"slot": args.slot, "state": args.state})
 
 
@@ -180,40 +183,30 @@ def _preview(args: argparse.Namespace, context: Context, service: Service) -> Ou
     with locked(context):
         require_fence(context)
         if args.clear:
-            return Outcome(_replace_map(context, service, "preview", {}), {"token": None})
+            return Outcome(replace_map(context, service, "preview", {}), {"token": None})
         if staged_release(context, args.slot) is None:
             raise not_staged(args.slot)
         token = os.urandom(TOKEN_BYTES).hex()
-        _replace_map(context, service, "preview", {token: args.slot})
+        replace_map(context, service, "preview", {token: args.slot})
         return Outcome(changed=True, data={"token": None if context.check else token, "slot": args.slot})
 
 
-def _replace_map(context: Context, service: Service, name: str, want: Mapping[str, str]) -> bool:
-    """Write a map to disk and to the proxy; return whether either differed."""
-    path, proxy = service.maps[name], Proxy(service.admin_socket)
-    on_disk = read_map(path) == want
-    if context.check:
-        return not on_disk
-    if not on_disk:
-        write_atomic(path, map_bytes(want))
-    running = proxy.read_map(path) == want
-    if not running:
-        proxy.write_map(path, want)
-    return not (on_disk and running)
-
-
 def _drain(args: argparse.Namespace, context: Context, service: Service) -> Outcome:
-    """Wait until no session of a slot was heard of lately and nothing is open on it, or until the deadline."""
+    """Wait until no session of a slot was heard of lately and nothing is open on it, or until the deadline.
+
+    What streams an old worker of the proxy still carries after a reload nobody counts: while there is one, the slot is
+    not idle.
+    """
     del context
     proxy, begin = Proxy(service.admin_socket), time.monotonic()
     idle_s = service.session_idle_s if args.idle_s is None else min(args.idle_s, service.session_idle_s)
     remaining_above_ms = int((service.session_idle_s - idle_s) * 1000) if idle_s < service.session_idle_s else -1
     before: int | None = None
     while True:
-        used = usage(proxy, args.slot, remaining_above_ms)
+        used = {**usage(proxy, args.slot, remaining_above_ms), "old_workers": len(proxy.old_workers())}
         before = used["sessions"] if before is None else before
         took_s = time.monotonic() - begin
-        idle = not used["sessions"] and not used["streams"] and not used["in_flight"]
+        idle = not any(used.values())
         if idle or took_s >= args.deadline_s:
             why = "idle" if idle else "deadline"
             return Outcome(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ IN_FLIGHT_LIMIT = 30
 # A machine that stands still for 150 ms makes as many of them pile up on a healthy slot, which then works them off:
 # seen in 2 of about 40 switches at a load of 6 on two cores. One that is slow has them in every sample from then on.
 IN_FLIGHT_SAMPLES = 5
+# Nobody else goes back: rather late than not at all.
+LOCK_PATIENCE_S = 60.0
 # More open files than this program ever has.
 FILES_LIMIT = 65536
 
@@ -83,7 +86,10 @@ def rebase(before: Sample, now: Sample) -> Sample:
 
 @dataclass(frozen=True)
 class Watch:
-    """What a guard watches: the switch from one slot to another as this generation, for so long."""
+    """What a guard watches: the switch from one slot to another as this generation, for so long.
+
+    The time begins when the proxy has the generation.
+    """
 
     context: Context
     service: Service
@@ -155,34 +161,52 @@ def _record(watch: Watch, baseline: int) -> dict[str, Any]:
 
 def _watch(watch: Watch, before: Sample, record: dict[str, Any], begin: float) -> None:
     """Poll until the time or the bake phase is over, the generation moves on, or the slot fails; write the verdict."""
-    proxy = Proxy(watch.service.admin_socket)
-    why, failed, crowded_samples = "", 0, 0
-    while not why and time.monotonic() - begin < watch.guard_s:
+    proxy, path = Proxy(watch.service.admin_socket), watch.service.maps["active"]
+    why, failed, crowded_samples, samples = "", 0, 0, 0
+    until = begin + watch.guard_s
+    while not why and time.monotonic() < until:
         time.sleep(POLL_S)
         routing = read_routing(watch.service)
         if (routing.generation, routing.phase) != (watch.generation, BAKE):
             break
         try:
-            now = sample(proxy.servers(), watch.new_slot)
-        except (ProxyDown, ProxyRefused):
+            told, servers = proxy.watch(path)
+            now = sample(servers, watch.new_slot)
+        except (ProxyDown, ProxyRefused, KeyError):
             continue
+        if told != routing.as_map():
+            continue  # a crash, or a moment, between the file and the proxy: clients do not use the slot yet
+        if not samples:
+            until = time.monotonic() + watch.guard_s
+        samples += 1
         before = rebase(before, now)
         failed = now.errors - before.errors
         crowded_samples = crowded_samples + 1 if crowded(record["in_flight_before"], now) else 0
         why = judge(before, record["in_flight_before"], now, crowded_samples)
     saw = time.monotonic()
-    with locked(watch.context):
-        verdict = _act(watch, why)
+    with locked(watch.context, LOCK_PATIENCE_S):
+        verdict = _act(watch, why, samples)
         if verdict.get("verdict") == "tripped":
             end = time.monotonic()
             verdict["ms"] = round((end - begin) * 1000, 3)
             verdict["revert_ms"] = round((end - saw) * 1000, 3)
         verdict |= {"ended_at": watch.context.timestamp(), "requests_failed": failed}
-        write_json(watch.context.path("guard.json"), {**record, **verdict})
+        _tell(watch, {**record, **verdict})
 
 
-def _act(watch: Watch, why: str) -> dict[str, Any]:
-    """Go back (there is a why) or end the bake phase (there is none); return the verdict. Called under the lock."""
+def _tell(watch: Watch, record: dict[str, Any]) -> None:
+    """Write the verdict, unless a later guard has begun: its record is the one that counts. Called under the lock."""
+    path = watch.context.path("guard.json")
+    there = read_json(path)
+    if there is None or there["generation"] <= watch.generation:
+        write_json(path, record)
+
+
+def _act(watch: Watch, why: str, samples: int) -> dict[str, Any]:
+    """Go back (there is a why) or end the bake phase (there is none); return the verdict. Called under the lock.
+
+    `samples`: how often the slot was seen while clients used it. Without any nothing was proved, and nothing is done.
+    """
     routing = read_routing(watch.service)
     if routing.generation != watch.generation:
         return {"verdict": "unknown", "why": "another generation came into force"}
@@ -191,6 +215,8 @@ def _act(watch: Watch, why: str) -> dict[str, Any]:
         return {"verdict": "unknown", "why": f"run {stored.get('run')} took over this host"}
     if routing.phase != BAKE:
         return {"verdict": "passed", "why": "the bake phase was ended before the guard's time was over"}
+    if not why and not samples:
+        return {"verdict": "unknown", "why": f"the proxy did not have generation {watch.generation} or did not answer"}
     if not why:
         problem = _put(watch, routing, settled(routing), "guard: passed")
         if problem:
@@ -210,14 +236,22 @@ def _act(watch: Watch, why: str) -> dict[str, Any]:
 
 
 def _put(watch: Watch, old: Routing, new: Routing, reason: str) -> str:
-    """Put a routing into force; return what went wrong, or an empty text."""
+    """Put a routing into force; return what went wrong, or an empty text.
+
+    Clients come first: where the disk takes nothing any more, the proxy is told to go back all the same.
+    """
 
     def tell(routing: Routing) -> None:
         Proxy(watch.service.admin_socket).write_map(watch.service.maps["active"], routing.as_map())
 
     try:
         put_in_force(watch.context, watch.service, old, new, reason=reason, tell_proxy=tell)
-    except (ProxyDown, ProxyRefused, HostError) as error:
+    except HostError as error:
+        if new.slot != old.slot:
+            with suppress(ProxyDown, ProxyRefused):
+                tell(new)
+        return str(error)
+    except (ProxyDown, ProxyRefused) as error:
         return str(error)
     return ""
 

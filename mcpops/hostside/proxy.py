@@ -12,14 +12,16 @@ import re
 import socket
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
 # The API answers within a millisecond or the process is in trouble.
 ANSWER_TIMEOUT_S = 3.0
+# -1 4 -1: every proxy, servers only, every server
+SHOW_SERVERS = "show stat -1 4 -1"
 # sun_path holds 108 bytes including the final zero (unix(7)).
 LONGEST_SOCKET_PATH = 107
 
@@ -114,13 +116,29 @@ class Proxy:
 
     def servers(self) -> dict[tuple[str, str], ServerRow]:
         """Return the state of every server by (backend, server). Raises ProxyDown, ProxyRefused."""
-        # -1 4 -1: every proxy, servers only, every server
-        text = self.say("show stat -1 4 -1")
-        rows = list(csv.DictReader(io.StringIO(text.lstrip("# "))))
-        try:
-            return {(row["pxname"], row["svname"]): _server_row(row) for row in rows if row["pxname"]}
-        except (KeyError, ValueError) as error:
-            raise ProxyRefused(f"show stat: {error!r} in {text[:200]!r}") from error
+        return _servers(self.say(SHOW_SERVERS))
+
+    def watch(self, path: Path) -> tuple[dict[str, str], dict[tuple[str, str], ServerRow]]:
+        """Return the running copy of a map and the state of every server, of one moment.
+
+        Raises ProxyDown, ProxyRefused.
+        """
+        entries, header, stat = self.say(f"show map {path}; {SHOW_SERVERS}").partition("# pxname")
+        return _entries(entries, path), _servers(header + stat)
+
+    def old_workers(self) -> list[int]:
+        """Return the processes that a reload left behind to end what they have open; nobody counts that here.
+
+        They are the other children of the master that started the process which answers. Raises ProxyDown,
+        ProxyRefused.
+        """
+        told = re.search(r"^Pid: (\d+)$", self.say("show info"), re.MULTILINE)
+        if not told:
+            raise ProxyRefused("show info tells no pid")
+        current = int(told.group(1))
+        parents = dict(_processes())
+        siblings = [pid for pid, parent in parents.items() if parent == parents.get(current, -1)]
+        return [pid for pid in siblings if pid != current and _program(pid) == _program(current)]
 
     def sessions(self, slot: str, remaining_above_ms: int = -1) -> int:
         """Return how many sessions of a slot were heard of in the table's idle period and have not been deleted.
@@ -133,6 +151,34 @@ class Proxy:
             raise ProxyRefused(f"show table sess_{slot}: {text[:200].strip()}")
         remaining_ms = [int(value) for value in re.findall(r"^0x.*? exp=(\d+)", text, re.MULTILINE)]
         return sum(1 for value in remaining_ms if value > remaining_above_ms)
+
+
+def _servers(text: str) -> dict[tuple[str, str], ServerRow]:
+    """Parse `show stat`."""
+    rows = list(csv.DictReader(io.StringIO(text.lstrip("# "))))
+    try:
+        return {(row["pxname"], row["svname"]): _server_row(row) for row in rows if row["pxname"]}
+    except (KeyError, ValueError) as error:
+        raise ProxyRefused(f"show stat: {error!r} in {text[:200]!r}") from error
+
+
+def _processes() -> Iterator[tuple[int, int]]:
+    """Yield each living process with its parent (proc(5): fields 3 and 4 of stat, counted after the name)."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent, *_ = path.read_text().rsplit(")", 1)[1].split()
+        except (OSError, IndexError, ValueError):
+            continue
+        if state != "Z":
+            yield int(path.parent.name), int(parent)
+
+
+def _program(pid: int) -> str:
+    """Return the name of a process's program, an empty text when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _entries(text: str, path: Path) -> dict[str, str]:

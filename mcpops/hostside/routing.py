@@ -24,6 +24,7 @@ from mcpops.hostside.state import (
     put_in_place,
     read_json,
     read_map,
+    spend_reserve,
     stage_file,
     write_error,
 )
@@ -146,22 +147,34 @@ def history_line(context: Context, old: Routing, new: Routing, reason: str) -> d
 
 def append_history(context: Context, line: dict[str, Any]) -> None:
     """Append one fsynced line; take back what was written of it when it cannot be completed."""
-    path = context.path("history.jsonl")
+    path, data = context.path("history.jsonl"), json.dumps(line, sort_keys=True).encode() + b"\n"
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        _append(path, data)
+    except OSError as error:
+        if not spend_reserve(path, error):
+            raise write_error(path, error) from error
+    else:
+        return
+    try:
+        _append(path, data)
     except OSError as error:
         raise write_error(path, error) from error
+
+
+def _append(path: Path, data: bytes) -> None:
+    """Append all of it or nothing; raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         length = os.fstat(descriptor).st_size
         # A crash may have left a line without its end: what is appended must not become a part of it.
         torn = length > 0 and os.pread(descriptor, 1, length - 1) != b"\n"
         try:
-            _write_all(descriptor, b"\n" * torn + json.dumps(line, sort_keys=True).encode() + b"\n")
+            _write_all(descriptor, b"\n" * torn + data)
             os.fsync(descriptor)
-        except OSError as error:
+        except OSError:
             with suppress(OSError):
                 os.ftruncate(descriptor, length)
-            raise write_error(path, error) from error
+            raise
     finally:
         os.close(descriptor)
 
@@ -197,6 +210,18 @@ def happened(lines: list[dict[str, Any]], generation: int) -> list[dict[str, Any
             chain.append(line)
             generation = line["from"]["generation"]
     return chain
+
+
+def came_from(context: Context, routing: Routing) -> str:
+    """Return the slot that was active before the slot of `routing` was, `none` when nobody knows.
+
+    Not always the one of the activation before: an activation that is repeated after a crash gives a slot that is
+    active already a new generation.
+    """
+    for line in happened(read_history(context.path("history.jsonl")), routing.generation):
+        if line["from"]["slot"] != routing.slot:
+            return str(line["from"]["slot"])
+    return NO_SLOT
 
 
 def settled(routing: Routing) -> Routing:

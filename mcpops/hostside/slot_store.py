@@ -1,9 +1,10 @@
 """What is written down about slots, and the lock of each.
 
-slots/<slot>.json           what is staged: {"release", "staged_at", "run", "verified_at"}; absent while staging
-slots/<slot>.before.json    what the last stage displaced: {"record", "running", "run", "staging"}
-slots/<slot>/<key>/         the files of a release (the staged one, and the displaced one until the next stage)
-slots/<slot>.lock           held for as long as a command works on the slot
+slots/<slot>.json          what is staged: {"release", "staged_at", "run", "verified_at", "stopped"}; absent meanwhile
+slots/<slot>.before.json   what the last stage displaced: {"record", "running", "run", "staging"}
+slots/<slot>/<key>/        the files of a release (the staged one, and the displaced one until the next stage)
+slots/<slot>.filling.lock  held by who installs into the slot or deletes from it; may take minutes
+slots/<slot>.lock          held by who starts or stops what is in it; taken after the one above
 """
 
 from __future__ import annotations
@@ -23,17 +24,21 @@ from mcpops.hostside.state import (
     EXIT_USAGE,
     Context,
     HostError,
+    locked,
     read_json,
     read_map,
+    require_fence,
     write_error,
     write_json,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 SLOT_LOCK_DEADLINE_S = 60.0
+FILLING_LOCK_DEADLINE_S = 300.0  # as long as a pull may take
 
 
 @dataclass(frozen=True)
@@ -83,20 +88,35 @@ class SlotStore:
                 exit_code=EXIT_REFUSED,
             )
 
+    def claim(self) -> None:
+        """Take the fence, before any lock: whoever holds one with a lower fence is refused at its next look.
+
+        Raises HostError `fenced`.
+        """
+        with locked(self.context):
+            require_fence(self.context)
+
+    def filling_lock(self, slot: str) -> AbstractContextManager[None]:
+        """Hold the lock of who fills a slot; raises HostError `locked` (exit 4)."""
+        return self._locked(slot, ".filling", FILLING_LOCK_DEADLINE_S)
+
+    def slot_lock(self, slot: str) -> AbstractContextManager[None]:
+        """Hold the lock of who starts and stops what is in a slot; raises HostError `locked` (exit 4)."""
+        return self._locked(slot, "", SLOT_LOCK_DEADLINE_S)
+
     @contextmanager
-    def slot_lock(self, slot: str) -> Iterator[None]:
-        """Hold the slot's own lock; raises HostError `locked` (exit 4) after SLOT_LOCK_DEADLINE_S."""
-        path = self.context.path("slots", f"{slot}.lock")
+    def _locked(self, slot: str, kind: str, deadline_s: float) -> Iterator[None]:
+        path = self.context.path("slots", f"{slot}{kind}.lock")
         try:
             path.parent.mkdir(exist_ok=True, mode=0o700)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise write_error(path, error) from error
         try:
-            deadline = time.monotonic() + SLOT_LOCK_DEADLINE_S
+            deadline = time.monotonic() + deadline_s
             while not _try_lock(descriptor):
                 if time.monotonic() > deadline:
-                    message = f"another command has worked on slot {slot} for {SLOT_LOCK_DEADLINE_S:g} s"
+                    message = f"another command has worked on slot {slot} for {deadline_s:g} s"
                     raise HostError("locked", message, hint=f"fuser -v {path}", exit_code=EXIT_BUSY)
                 time.sleep(0.05)
             yield

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcpops.hostside import releases
 from mcpops.hostside.drivers import LOG_LINES, Place, Release, delete_tree, health, key_of, wait_healthy
+from mcpops.hostside.maps import close_off
 from mcpops.hostside.slot_store import SlotStore
 from mcpops.hostside.state import (
     EXIT_REFUSED,
@@ -107,23 +108,20 @@ def stage(store: SlotStore, slot: str, release: Release, contents: Mapping[str, 
     """
     begun = time.monotonic()
     context, place = store.context, store.place(slot)
-    with store.slot_lock(slot):
+    store.claim()
+    with store.filling_lock(slot):
+        exact = _exact(store, place, release)
         with locked(context):
             require_fence(context)
             store.require_idle(slot)
             releases.require_own_name(context, release)
-            if _exact(store, place, release):
-                return Outcome(changed=False, data={"slot": slot, "release": release["name"], "took_s": 0.0})
-            if context.check:
-                return Outcome(changed=True, data={"slot": slot, "release": release["name"]})
-            record = store.staged(slot)
-            if record and record["release"]["digest"] == release["digest"]:
+        if exact or context.check:
+            return Outcome(changed=not exact, data={"slot": slot, "release": release["name"], "took_s": 0.0})
+        record = store.staged(slot)
+        if record and record["release"]["digest"] == release["digest"]:
+            with store.slot_lock(slot):
                 _displace(store, place, release)  # its own files are about to be replaced
-        try:
-            healthy_s = _bring_up(store, place, release, contents)
-        except HostError:
-            _clear(store, place, release)
-            raise
+        healthy_s = _bring_up(store, place, release, contents)
         _prune(store, place, release)
     took_s = round(time.monotonic() - begun, 3)
     data = {"slot": slot, "release": release["name"], "digest": release["digest"], "took_s": took_s}
@@ -131,14 +129,29 @@ def stage(store: SlotStore, slot: str, release: Release, contents: Mapping[str, 
 
 
 def _bring_up(store: SlotStore, place: Place, release: Release, contents: Mapping[str, str]) -> float:
-    """Install, displace what is there, start, wait healthy, write it down; return the seconds from start to healthy."""
+    """Install, displace what is there, start, wait healthy, write it down; return the seconds from start to healthy.
+
+    Only from the displacement on is the slot locked: whoever must start what it holds need not wait for a download.
+    """
+    try:
+        store.driver.install(place, release, contents)
+        failpoint("slot_installed")
+    except HostError:
+        with store.slot_lock(place.slot):
+            _clear(store, place, release)
+        raise
+    with store.slot_lock(place.slot):
+        try:
+            return _replace(store, place, release, contents)
+        except HostError:
+            _clear(store, place, release)
+            raise
+
+
+def _replace(store: SlotStore, place: Place, release: Release, contents: Mapping[str, str]) -> float:
+    """Put an installed release in the place of what is there; return the seconds from start to healthy."""
     context = store.context
-    store.driver.install(place, release, contents)
-    failpoint("slot_installed")
-    with locked(context):
-        require_fence(context)  # a newer run may have come while this one installed
-        store.require_idle(place.slot)
-        _displace(store, place, release)
+    _displace(store, place, release)
     failpoint("slot_displaced")
     store.driver.start(place, release)
     healthy_s = wait_healthy(store.driver, place, release)
@@ -152,25 +165,35 @@ def _bring_up(store: SlotStore, place: Place, release: Release, contents: Mappin
 
 def _record_of(context: Context, release: Release) -> dict[str, Any]:
     """Return a new record of a staged release."""
-    return {"release": release, "staged_at": context.timestamp(), "run": context.run, "verified_at": None}
+    at = context.timestamp()
+    return {"release": release, "staged_at": at, "run": context.run, "verified_at": None, "stopped": False}
 
 
 def _exact(store: SlotStore, place: Place, release: Release) -> bool:
     """Tell whether the slot holds exactly this release, runs it, and it is healthy."""
     record = store.staged(place.slot)
-    if not record or record["release"]["digest"] != release["digest"]:
+    if not record or record["release"]["digest"] != release["digest"] or record.get("stopped"):
         return False
     return store.driver.running(place) == key_of(release) and health(place, release)[0]
 
 
 def _displace(store: SlotStore, place: Place, release: Release) -> None:
-    """Write down what is in the slot, then take it out of the record. A repeated stage keeps the first note."""
-    record, before = store.staged(place.slot), store.before(place.slot)
-    if record or not before or before["run"] != store.context.run:
-        running = bool(record) and store.driver.running(place) is not None
-        note = {"record": record, "running": running, "run": store.context.run, "staging": release}
-        store.put_before(place.slot, note)
-    store.put_staged(place.slot, None)
+    """Write down what is in the slot, take it out of the record, and let no client in any more.
+
+    A repeated stage keeps the first note. Asks the driver before it takes the service's lock. Raises HostError
+    `fenced`, `active`: a newer run may have come while this one installed.
+    """
+    context = store.context
+    running = store.driver.running(place) is not None
+    with locked(context):
+        require_fence(context)
+        store.require_idle(place.slot)
+        record, before = store.staged(place.slot), store.before(place.slot)
+        if record or not before or before["run"] != context.run:
+            note = {"record": record, "running": bool(record) and running, "run": context.run, "staging": release}
+            store.put_before(place.slot, note)
+        close_off(context, store.service, place.slot)
+        store.put_staged(place.slot, None)
 
 
 def _clear(store: SlotStore, place: Place, release: Release) -> None:
@@ -194,7 +217,8 @@ def _prune(store: SlotStore, place: Place, release: Release) -> None:
 def revert(store: SlotStore, slot: str) -> Outcome:
     """Take back what this run staged. Does nothing when another run staged it, or when it was taken back before."""
     context, place = store.context, store.place(slot)
-    with store.slot_lock(slot):
+    store.claim()
+    with store.filling_lock(slot), store.slot_lock(slot):
         with locked(context):
             require_fence(context)
             store.require_idle(slot)
@@ -203,6 +227,7 @@ def revert(store: SlotStore, slot: str) -> Outcome:
                 return Outcome(changed=False, data={"slot": slot, "release": _name(record)})
             if context.check:
                 return Outcome(changed=True, data={"slot": slot, "release": _name(before["record"])})
+            close_off(context, store.service, slot)
             store.put_staged(slot, None)
         _clear(store, place, before["staging"])
         old = _restore(store, place, before)
@@ -238,10 +263,9 @@ def _restore(store: SlotStore, place: Place, before: Mapping[str, Any]) -> dict[
 def start(store: SlotStore, slot: str) -> Outcome:
     """Start what is staged and wait until it is healthy; raises HostError `not_staged` (exit 9) for an empty slot."""
     context, place = store.context, store.place(slot)
+    store.claim()
     with store.slot_lock(slot):
-        with locked(context):
-            require_fence(context)
-            record = store.staged(slot)
+        record = store.staged(slot)
         if not record:
             raise HostError("not_staged", f"nothing is staged in slot {slot}", exit_code=EXIT_REFUSED)
         release = record["release"]
@@ -251,17 +275,28 @@ def start(store: SlotStore, slot: str) -> Outcome:
             return Outcome(changed=True, data={"slot": slot, "release": release["name"]})
         store.driver.start(place, release)
         healthy_s = wait_healthy(store.driver, place, release)
+        with locked(context):
+            require_fence(context)
+            store.put_staged(slot, {**record, "stopped": False})
     return Outcome(changed=True, data={"slot": slot, "release": release["name"], "healthy_s": round(healthy_s, 3)})
 
 
 def stop(store: SlotStore, slot: str) -> Outcome:
-    """Stop a slot that is not active; it stays staged."""
+    """Stop a slot that is not active; it stays staged.
+
+    That it is stopped is written down first: from then on nobody activates it, before `start` has started it.
+    """
     context, place = store.context, store.place(slot)
+    store.claim()
     with store.slot_lock(slot):
         with locked(context):
             require_fence(context)
             store.require_idle(slot)
             record = store.staged(slot)
+            if not context.check:
+                close_off(context, store.service, slot)
+                if record:
+                    store.put_staged(slot, {**record, "stopped": True})
         if context.check:
             return Outcome(changed=store.driver.running(place) is not None, data={"slot": slot})
         timeout_s = float(record["release"]["stop_timeout_s"]) if record else 10.0
@@ -272,7 +307,8 @@ def stop(store: SlotStore, slot: str) -> Outcome:
 def remove(store: SlotStore, slot: str) -> Outcome:
     """Stop and delete everything in a slot that is not active."""
     context, place = store.context, store.place(slot)
-    with store.slot_lock(slot):
+    store.claim()
+    with store.filling_lock(slot), store.slot_lock(slot):
         with locked(context):
             require_fence(context)
             store.require_idle(slot)
@@ -280,6 +316,7 @@ def remove(store: SlotStore, slot: str) -> Outcome:
             changed = bool(record or before)
             if context.check or not changed:
                 return Outcome(changed=changed, data={"slot": slot})
+            close_off(context, store.service, slot)
             store.put_staged(slot, None)
             store.put_before(slot, None)
         store.driver.stop(place, 10.0)

@@ -39,6 +39,12 @@ LOCK_DEADLINE_S = 10.0
 LOCK_POLL_S = 0.002
 
 
+# Disk that is given back when there is none left: going back writes a few files of less than a page each.
+RESERVE = "reserve"
+RESERVE_BYTES = 65_536
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
 class HostError(Exception):
     """An answer that is an error: printed as {"error": {...}} with its exit code.
 
@@ -187,6 +193,34 @@ def require_fence(context: Context) -> None:
         write_json(context.path("fence"), {"fence": context.fence, "run": context.run})
 
 
+def keep_reserve(context: Context) -> None:
+    """Set disk aside, so that a front can go back on the day that its disk is full. A full disk is no error here."""
+    path = context.path(RESERVE)
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+        except OSError:
+            path.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def spend_reserve(path: Path, error: OSError) -> bool:
+    """Give the reserve back to the disk when it is full and `path` is one of the service's own small files.
+
+    Tell whether that made room. What a release brings with it lies deeper, and gets nothing of it.
+    """
+    home = path.parent.parent if path.parent.name == "slots" else path.parent
+    if error.errno not in FULL:
+        return False
+    try:
+        (home / RESERVE).unlink()
+    except OSError:
+        return False
+    return True
+
+
 def write_error(path: Path, error: OSError) -> HostError:
     """Return the error for a file that could not be written."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -203,6 +237,19 @@ def stage_file(path: Path, content: bytes, mode: int = 0o600, *, durable: bool =
 
     Leaves nothing behind when it fails. Raises HostError `disk_full` or `not_written`.
     """
+    try:
+        return _stage(path, content, mode, durable=durable)
+    except OSError as error:
+        if not spend_reserve(path, error):
+            raise write_error(path, error) from error
+    try:
+        return _stage(path, content, mode, durable=durable)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def _stage(path: Path, content: bytes, mode: int, *, durable: bool) -> Path:
+    """Do it once; raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         _remove_abandoned(path)
@@ -212,10 +259,10 @@ def stage_file(path: Path, content: bytes, mode: int = 0o600, *, durable: bool =
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-    except OSError as error:
+    except OSError:
         with suppress(OSError):
             temporary.unlink()
-        raise write_error(path, error) from error
+        raise
     return temporary
 
 

@@ -64,6 +64,8 @@ class SlotStand:
         self.program = directory / "hostside.pyz"
         bundle.build(self.program)
         self.activate(active)
+        (self.state / "slots.map").write_text("blue open\ngreen open\n")
+        (self.state / "preview.map").write_text("")
         self.write_facts()
 
     def __enter__(self) -> SlotStand:

@@ -148,6 +148,18 @@ def test_an_empty_or_dead_slot_is_refused(stand: FrontStand) -> None:
         stand.backends["green"].start()
 
 
+def test_a_slot_that_holds_another_release_or_was_stopped_is_refused(stand: FrontStand) -> None:
+    answer = stand.activate("green", "--release", "release-other", expect=9)
+    assert (answer["error"]["name"], "release-green" in answer["error"]["message"]) == ("stale", True)
+    assert stand.activate("green", "--release", "release-green")["changed"] is True
+    stand.activate("blue")
+    staged = stand.state / "slots/green.json"
+    staged.write_text(json.dumps({**json.loads(staged.read_text()), "stopped": True}))
+    assert stand.hostside("status")["slots"]["green"]["running"] is False, "whatever listens there still"
+    assert stand.activate("green", expect=9)["error"]["name"] == "stopped"
+    assert in_force(stand) == ("blue", 3, True)
+
+
 def test_a_slot_that_one_backend_still_sees_down_is_waited_for(stand: FrontStand) -> None:
     """A slot that was just started: else its first requests go to the backup, the slot that the switch leaves."""
     for backend in ("bake", "slot"):
@@ -224,6 +236,7 @@ def test_twenty_conflicting_orders_have_one_winner_each(stand: FrontStand) -> No
     [
         ("before-rename", ("blue", 1, True), ("blue", 1, True)),
         ("after-rename", ("green", 2, False), ("green", 2, True)),
+        ("guard-started", ("green", 2, False), ("green", 2, True)),
         ("after-runtime", ("green", 2, True), ("green", 2, True)),
     ],
 )
@@ -231,6 +244,7 @@ def test_killed_at_any_point_sync_makes_it_whole(
     stand: FrontStand, failpoint: str, left: tuple[str, int, bool], after_sync: tuple[str, int, bool]
 ) -> None:
     words = ["--slot", "green", "--generation", "2", "--expect", "1"]
+    words += ["--guard-s", "30"] if failpoint == "guard-started" else []
     code, output = stand.run_program("front", "activate", *words, MCPOPS_FAILPOINT=failpoint)
     assert (code, output) == (-signal.SIGKILL, {})
     assert in_force(stand) == left
@@ -287,6 +301,36 @@ def test_a_full_disk_leaves_the_old_state(tmp_path: Path) -> None:
             (state / "filler").unlink()
             stand.activate("green")
             assert in_force(stand) == ("green", 2, True)
+    finally:
+        subprocess.run(["umount", str(state)], check=True)
+
+
+@pytest.mark.lab
+@pytest.mark.skipif(os.geteuid() != 0, reason="not on this machine: mounts a file system")
+def test_on_a_full_disk_a_front_can_still_go_back(tmp_path: Path) -> None:
+    """The release that filled the disk is the one to get away from: by its guard, and by a rollback."""
+    state = tmp_path / "small"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(state)], check=True)
+    try:
+        with FrontStand(tmp_path, PORT + 10, state=state) as stand:
+            stand.activate("blue")
+            stand.hostside("front", "sync")
+            stand.activate("green", "--guard-s", "20")
+            fill(state / "filler")
+            stand.backends["green"].mode("500")
+            for _ in range(3):
+                stand.ask()
+            verdict = stand.hostside("front", "verdict", "--generation", "2", "--wait-s", "5")
+            assert (verdict["verdict"], verdict["problem"]) == ("tripped", "")
+            assert in_force(stand) == ("blue", 3, True)
+
+            (state / "filler").unlink()
+            stand.hostside("front", "sync")
+            fill(state / "filler")
+            stand.backends["green"].mode("ok")
+            assert stand.activate("green", run="r2", fence=2)["changed"] is True, "a rollback has a new fence to write"
+            assert in_force(stand) == ("green", 4, True)
     finally:
         subprocess.run(["umount", str(state)], check=True)
 
@@ -419,6 +463,34 @@ def test_a_guard_does_not_act_for_a_run_that_lost_its_right(stand: FrontStand) -
     )
 
 
+def test_a_guard_after_a_repeated_activation_goes_back_to_the_slot_before(stand: FrontStand) -> None:
+    """A cutover that was killed half-way and resumed: this front gets a new generation of the slot it is on."""
+    stand.activate("green", "--guard-s", "30")
+    first = stand.hostside("status")["guard"]["pid"]
+    stand.activate("green", "--guard-s", "30", fence=2)
+    wait_for("the first guard ends", lambda: started(first) is None)
+    assert stand.hostside("front", "verdict", "--generation", "3")["verdict"] == "running", "the second one's record"
+    stand.backends["green"].mode("500")
+    for _ in range(3):
+        stand.ask()
+    verdict = stand.hostside("front", "verdict", "--generation", "3", "--wait-s", "5")
+    assert (verdict["verdict"], verdict["reverted_to"]) == ("tripped", "blue")
+    assert in_force(stand) == ("blue", 4, True)
+
+
+def test_a_guard_proves_nothing_while_the_proxy_does_not_know(stand: FrontStand) -> None:
+    """Killed between the file and the proxy: clients are on the old slot, so nobody has seen the new one work."""
+    words = ["--slot", "green", "--generation", "2", "--expect", "1", "--guard-s", "0.5"]
+    code, _ = stand.run_program("front", "activate", *words, MCPOPS_FAILPOINT="guard-started")
+    assert code == -signal.SIGKILL
+    verdict = stand.hostside("front", "verdict", "--generation", "2", "--wait-s", "5")
+    assert verdict["verdict"] == "unknown"
+    assert "did not have generation 2" in verdict["why"]
+    assert stand.ask()[:2] == (200, "blue"), "and it is not switched behind everybody's back"
+    status = stand.hostside("status")
+    assert (status["active"], status["phase"], status["in_sync"]) == ("green", "bake", False)
+
+
 def test_a_killed_guard_is_unknown(stand: FrontStand) -> None:
     verdict = ends(stand, lambda: os.kill(stand.hostside("status")["guard"]["pid"], signal.SIGKILL))
     assert (verdict["verdict"], verdict["why"]) == ("unknown", "the guard ended without a verdict")
@@ -452,6 +524,18 @@ def test_a_preview_token_leads_to_its_slot_only_while_it_exists(stand: FrontStan
     assert stand.hostside("front", "preview", "--clear")["changed"] is False
     stand.hostside("front", "preview", expect=2)
     stand.hostside("front", "preview", "green", "--clear", expect=2)
+
+
+@pytest.mark.parametrize("verb", ["activate", "sync"])
+def test_a_preview_token_ends_with_the_right_of_its_run(stand: FrontStand, verb: str) -> None:
+    token = stand.hostside("front", "preview", "green")["token"]
+    if verb == "activate":
+        stand.activate("green", run="r2", fence=2)
+        stand.activate("blue", run="r2", fence=2)
+    else:
+        stand.hostside("front", "sync", run="r2", fence=2)
+    assert stand.hostside("front", "preview", "--clear", expect=8)["error"]["name"] == "fenced"
+    assert stand.ask(x_mcpops_preview=token)[:2] == (200, "blue")
 
 
 def test_a_preview_of_a_dead_slot_is_not_answered_by_the_other(stand: FrontStand) -> None:
@@ -605,6 +689,9 @@ def test_a_reload_keeps_what_is_in_force(stand: FrontStand) -> None:
         wait_for("the new worker answers", lambda: stand.hostside("status")["in_sync"] is True)
         assert in_force(stand) == ("green", 2, True)
         assert stream.still_lives(), "on the old worker, until it ends"
+        stand.activate("blue")
+        told = stand.hostside("front", "drain", "green", "--deadline-s", "0.3", "--idle-s", "0")
+        assert (told["why"], told["old_workers"]) == ("deadline", 1), "the new worker does not see that stream"
         wait_for(
             "the new worker was told of the session",
             lambda: stand.hostside("status")["slots"]["green"]["sessions"] >= 1,

@@ -7,12 +7,15 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mcpops.deploy import embedded
+from mcpops.hostside.drivers import key_of
+from tests.integration.front_stand import wait_for
 from tests.integration.slot_stand import SlotStand
 
 PORT = 18210
@@ -149,6 +152,55 @@ def test_a_run_that_is_fenced_while_it_installs_leaves_nothing(stand, tmp_path):
     assert stand.show("blue")["release"] is None
     assert stand.show("blue")["running"] is False
     assert list((stand.state / "slots/blue").iterdir()) == []
+
+
+def test_what_a_slot_holds_can_be_started_while_another_run_installs_into_it(stand, tmp_path):
+    """A rollback in the middle of a deploy: it does not wait for a download, and gets what it asked for."""
+    stand.stage("blue", stand.release("tiny-1"))
+    stand.hostside("slot", "stop", "blue")
+    stand.next_run()
+    begun, go_on, slow = tmp_path / "begun", tmp_path / "go-on", tmp_path / "uv"
+    slow.write_text(f'#!/bin/sh\ntouch {begun}\nwhile [ ! -e {go_on} ]; do sleep 0.05; done\nexec {stand.uv} "$@"\n')
+    slow.chmod(0o755)
+    stand.write_facts(uv=str(slow))
+    new = stand.release("tiny-2", version="2.0")
+    answers: list[tuple[int, dict]] = []
+    deploy = threading.Thread(target=lambda: answers.append(stand.stage("blue", new)))
+    deploy.start()
+    wait_for("the install begins", begun.exists)
+    stand.next_run()
+
+    started = stand.hostside("slot", "start", "blue")
+
+    assert (started[0], started[1]["release"]) == (0, "tiny-1")
+    go_on.touch()
+    deploy.join(30)
+    assert error_of(answers[0]) == (8, "fenced")
+    shown = stand.show("blue")
+    assert (shown["release"], shown["exact"]) == ("tiny-1", True)
+    kept = json.loads((stand.state / "slots/blue.json").read_text())["release"]
+    assert [path.name for path in (stand.state / "slots/blue").iterdir()] == [key_of(kept)]
+
+
+def test_no_client_gets_into_a_slot_whose_content_changes(stand):
+    def sessions() -> str:
+        return dict(line.split() for line in (stand.state / "slots.map").read_text().splitlines())["blue"]
+
+    def open_it() -> None:
+        (stand.state / "slots.map").write_text("blue open\ngreen open\n")
+        (stand.state / "preview.map").write_text("token blue\n")
+
+    for act in (
+        lambda: stand.stage("blue", stand.release("tiny-1")),
+        lambda: stand.hostside("slot", "stop", "blue"),
+        lambda: stand.stage("blue", stand.release("tiny-2", version="2.0")),
+        lambda: stand.hostside("slot", "revert", "blue"),
+        lambda: stand.hostside("slot", "remove", "blue"),
+    ):
+        open_it()
+        assert act()[1]["changed"] is True
+        assert sessions() == "closed"
+        assert (stand.state / "preview.map").read_text() == ""
 
 
 class TestFailures:
