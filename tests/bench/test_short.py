@@ -8,19 +8,22 @@ from pathlib import Path
 import pytest
 
 from tests.bench import faults, rollback
-from tests.bench.cutover import SHORT, STACKS, Load, holds, run, summary, table, write
+from tests.bench.cutover import SHORT, STACKS, Load, TooBusy, loses_nothing, run, summary, table, write
 from tests.bench.rollback_stands import Stand, ssh
 
 PORT = 18420
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_four_cutovers_by_real_runs_lose_nothing(tmp_path: Path) -> None:
-    blocks = asyncio.run(run(["engine"], rounds=1, load=SHORT, port=PORT))
+    """Part of every run of the tests; how long a switch takes is for the bench, on a quiet machine."""
+    try:
+        blocks = asyncio.run(run(["engine"], rounds=1, load=SHORT, port=PORT))
+    except TooBusy as error:
+        pytest.skip(f"not on this machine: time for a load of {SHORT.rate_per_s:g} requests/s ({error})")
     row = summary(STACKS["engine"].name, blocks["engine"])
     write(tmp_path, [row], blocks)
-    assert holds(row), f"{table([row])}\n{(tmp_path / 'cutover-engine.json').read_text()[:4000]}"
+    assert loses_nothing(row), f"{table([row])}\n{(tmp_path / 'cutover-engine.json').read_text()[:4000]}"
     assert row["cutovers"] == SHORT.cutovers
 
 
