@@ -184,6 +184,14 @@ class Site:
         done = self.lab[front].ssh(shlex.join([*words, *argv]), check=False, timeout_s=60)
         return done.returncode, json.loads(done.stdout)
 
+    def service(self, front: str) -> dict[str, Any]:
+        """The facts of the service on a front, as hostside reads them."""
+        return dict(json.loads(self.lab[front].ssh("cat /var/lib/mcpops/time/service.json").stdout))
+
+    def fence(self, front: str) -> int:
+        """The highest fence that a front has seen."""
+        return int(self.front(front)["fence"]["fence"])
+
     def front(self, name: str) -> dict[str, Any]:
         """What a front says of itself now."""
         return self.hostside(name, "status")[1]

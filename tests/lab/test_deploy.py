@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
@@ -12,6 +14,7 @@ from tests.lab.site import FIRST, NEXT, QUICK, Load, Site, wait_for
 
 # A session of tests begins with a setup and a deploy, within the first test's time.
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+Fault = Callable[[Site, str, str], AbstractContextManager[str]]
 
 
 def other(release: str | None) -> str:
@@ -31,7 +34,7 @@ def test_no_login_at_the_registry_on_one_front(site: Site) -> None:
     host = site.lab["front2"]
     running = running_images(site, "front1")
     idle = "green" if before[0] == "blue" else "blue"
-    fence = site.front("front2")["fence"]["fence"] + 1
+    fence = site.fence("front2") + 1
     assert site.hostside("front2", "slot", "stop", idle, run="test", fence=fence)[0] == 0
     host.ssh(f"docker image rm -f {site.release_file(name)['artifact']['image']}", check=False)
     host.ssh("mv /root/.docker/config.json /root/.docker/aside")
@@ -115,6 +118,58 @@ def test_a_bad_release_leaves_the_old_one_serving(site: Site, case: str) -> None
     assert load.failed() == []
     assert load.slots_at_the_end() == {before[0]}
     assert serving(site) == before
+
+
+SLOTS = "/var/lib/mcpops/time/slots"
+
+
+@contextmanager
+def port_in_use(site: Site, front: str, slot: str) -> Iterator[str]:
+    """Let a stranger listen where the slot would; yield what a deploy must say of it."""
+    port = site.service(front)["slots"][slot]["port"]
+    host = site.lab[front]
+    host.ssh(f"systemd-run --quiet --collect --unit=stranger python3 -m http.server --bind 127.0.0.1 {port}")
+
+    def listens() -> str:
+        return host.ssh(f"ss -Hltn sport = {port}").stdout.strip()
+
+    try:
+        wait_for("the stranger listens", listens)
+        yield f"127.0.0.1:{port} is in use"
+    finally:
+        host.ssh("systemctl stop stranger")
+
+
+@contextmanager
+def full_disk(site: Site, front: str, slot: str) -> Iterator[str]:
+    """Put the slot's directory on a file system that is full; yield what a deploy must say of it."""
+    host, directory = site.lab[front], f"{SLOTS}/{slot}"
+    host.ssh(f"mkdir -p {directory} && mount -t tmpfs -o size=8k,mode=0700 full {directory}")
+    try:
+        host.ssh(f"dd if=/dev/zero of={directory}/filler bs=4k 2>/dev/null || true")
+        yield "No space left on device"
+    finally:
+        host.ssh(f"umount --lazy {directory}")
+
+
+@pytest.mark.parametrize("fault", [port_in_use, full_disk], ids=["port in use", "full disk"])
+def test_a_front_that_cannot_take_the_release_is_named(site: Site, fault: Fault) -> None:
+    slot, release = serving(site)
+    idle = "green" if slot == "blue" else "blue"
+    before = site.front("front1")["slots"][idle]["release"]
+    # An image that either slot may hold already would need no new file and no start.
+    name = site.write_release(f"time-{fault.__name__.replace('_', '-')}", NEXT, start_timeout_s=29)
+    assert site.hostside("front2", "slot", "stop", idle, run="test", fence=site.fence("front2") + 1)[0] == 0
+
+    with fault(site, "front2", idle) as said, Load(site.lab) as load:
+        ended = site.run("deploy", name, *QUICK)
+
+    assert ended.code == 5, ended.error
+    assert "front2" in ended.out["reason"]
+    assert said in ended.out["reason"]
+    assert (load.failed(), load.slots_at_the_end()) == ([], {slot})
+    assert serving(site) == (slot, release)
+    assert site.front("front1")["slots"][idle]["release"] == before, "the good front has what it had before"
 
 
 def test_a_front_that_is_frozen_stops_the_deploy_before_anything_changes(site: Site) -> None:
