@@ -16,7 +16,7 @@ from mcpops.cli.lab import lab as lab_command
 from mcpops.core.errors import Busy, Failed, Refused, UsageError
 from mcpops.lab import packages
 from mcpops.lab.base import SPEC, apt_sources
-from mcpops.lab.files import Places, locked
+from mcpops.lab.files import Places, locked, own_directory
 from mcpops.lab.host import hosts_file
 from mcpops.lab.lab import Lab
 from mcpops.lab.layers import Layout
@@ -42,6 +42,13 @@ def test_without_root_nothing_starts(tmp_path, monkeypatch):
     with pytest.raises(Refused, match="needs root") as refused:
         Lab("unit", places=Places(tmp_path, tmp_path)).up(["web"])
     assert "make demo" in refused.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_root_nothing_is_taken_down_and_no_directory_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(Refused, match="needs root"):
+        Lab("unit", places=Places(tmp_path / "cache", tmp_path / "state")).down()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -98,6 +105,71 @@ def test_a_lock_that_is_held_ends_in_busy(tmp_path):
         pass
     with locked(lock, what="the thing", timeout_s=0):
         pass
+
+
+def _planted(tmp_path: Path, how: str) -> Path:
+    """What another user of this machine can put where root's directory shall be."""
+    place = tmp_path / "state"
+    if how == "link":
+        (tmp_path / "theirs").mkdir(mode=0o700)
+        place.symlink_to(tmp_path / "theirs")
+    elif how == "dangling link":
+        place.symlink_to(tmp_path / "nowhere")
+    elif how == "file":
+        place.touch(0o600)
+    else:
+        place.mkdir()
+        place.chmod(int(how, 8))
+    return place
+
+
+@pytest.mark.parametrize("how", ["link", "dangling link", "file", "0770", "0702", "1777"])
+def test_a_directory_that_others_made_or_can_write_to_is_refused(tmp_path, how):
+    place = _planted(tmp_path, how)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(Refused, match=str(place)) as refused, locked(place / "lock", what="it", timeout_s=0):
+        pass
+    assert refused.value.detail
+    assert str(place) in refused.value.hint
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_directory_of_another_user_is_refused(tmp_path, monkeypatch):
+    mine = os.geteuid()
+    own_directory(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    with pytest.raises(Refused) as refused:
+        own_directory(tmp_path)
+    assert refused.value.detail == f"it belongs to the user {mine}, not to {mine + 1}"
+
+
+def test_a_lock_that_is_a_link_is_refused_and_not_followed(tmp_path):
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Refused, match="is a link"), locked(tmp_path / "lock", what="it", timeout_s=0):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_the_directory_of_a_lock_is_made_private(tmp_path):
+    mask = os.umask(0)
+    try:
+        with locked(tmp_path / "state/lock", what="it", timeout_s=0):
+            pass
+    finally:
+        os.umask(mask)
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "state/lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_record_that_others_can_write_is_not_read(tmp_path):
+    state = _planted(tmp_path, "0777")
+    (state / "unit").mkdir()
+    (state / "unit/lab.json").write_text('{"base": "/theirs", "subnet": 1, "hosts": {"web": 11}}')
+    lab = Lab("unit", places=Places(tmp_path, state))
+    with pytest.raises(Refused):
+        lab.hosts  # noqa: B018 - reading is what is tested
+    state.chmod(0o700)
+    assert list(lab.hosts) == ["web"]
 
 
 def test_the_machines_own_sources_are_used_for_another_release(tmp_path, monkeypatch):
