@@ -22,9 +22,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mcpops.core.errors import Refused, UsageError
+from mcpops.core.errors import UsageError
 from mcpops.core.files import write_atomic
-from mcpops.lab import cgroups, packages
+from mcpops.lab import cgroups, machine, packages
 from mcpops.lab.base import BaseSpec, base, remove_partial
 from mcpops.lab.files import DATA, Places, locked, own_directory, remove_tree
 from mcpops.lab.host import Host, new_key
@@ -134,8 +134,10 @@ class Lab:
 
     @staticmethod
     def check() -> None:
-        """Raise Refused without root, and Failed when a package of this machine is missing; nothing was started."""
-        _need_root()
+        """Raise Refused without root, Failed when the machine lacks something else; nothing was started."""
+        lacking = machine.lacks()
+        if lacking:
+            raise lacking
         packages.check()
 
     def up(self, names: Sequence[str], *, files: Callable[[Host], Files] | None = None) -> Lab:
@@ -165,7 +167,8 @@ class Lab:
 
     def down(self) -> None:
         """End and remove everything of this lab, in whatever state it is. Raises Refused without root."""
-        _need_root()
+        if os.geteuid() != 0:
+            raise machine.no_root()
         with self._locked():
             self._remove()
         remove_partial(self.places.cache)
@@ -259,15 +262,6 @@ class Lab:
         for left in _PROPAGATE.glob(f"{self.name}-*"):
             left.rmdir()
         remove_tree(self.directory)
-
-
-def _need_root() -> None:
-    if os.geteuid() != 0:
-        raise Refused(
-            "the lab needs root",
-            detail="it makes network namespaces, mounts and cgroups",
-            hint="run as root on Debian, or use the embedded default: make demo",
-        )
 
 
 def _check_host_name(name: str) -> None:

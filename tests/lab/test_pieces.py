@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from mcpops.cli.common import Session
 from mcpops.cli.lab import lab as lab_command
 from mcpops.core.errors import Busy, Failed, Refused, UsageError
-from mcpops.lab import packages
+from mcpops.lab import machine, packages
 from mcpops.lab.base import SPEC, apt_sources
 from mcpops.lab.files import Places, locked, own_directory
 from mcpops.lab.host import hosts_file
@@ -30,8 +30,7 @@ def test_a_name_that_cannot_name_an_interface_is_refused(name):
 
 
 def test_a_place_that_cannot_name_a_host_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(packages, "check", lambda: None)
+    monkeypatch.setattr(Lab, "check", lambda _: None)
     with pytest.raises(UsageError, match="'_tools' cannot name a lab host"):
         Lab("unit", places=Places(tmp_path, tmp_path)).up(["web", "_tools"])
     assert list(tmp_path.iterdir()) == []
@@ -49,6 +48,46 @@ def test_without_root_nothing_is_taken_down_and_no_directory_is_made(tmp_path, m
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Refused, match="needs root"):
         Lab("unit", places=Places(tmp_path / "cache", tmp_path / "state")).down()
+    assert list(tmp_path.iterdir()) == []
+
+
+def _machine(monkeypatch, system: str = "debian", ipv6: Path = Path("/dev/null")) -> None:
+    """Root on a machine with the packages that the lab needs."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("platform.freedesktop_os_release", lambda: {"ID": system})
+    monkeypatch.setattr(machine, "IPV6", ipv6)
+    monkeypatch.setattr(packages, "check", lambda: None)
+
+
+def test_root_on_debian_with_both_families_can_have_a_lab(monkeypatch):
+    _machine(monkeypatch)
+    assert machine.lacks() is None
+    Lab.check()
+
+
+def test_another_system_than_debian_cannot_have_a_lab(tmp_path, monkeypatch):
+    _machine(monkeypatch, system="ubuntu")
+    with pytest.raises(Failed, match="the lab needs Debian") as failed:
+        Lab("unit", places=Places(tmp_path, tmp_path)).up(["web"])
+    assert "this is ubuntu" in failed.value.detail
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_system_without_a_name_cannot_have_a_lab(monkeypatch):
+    def none() -> dict[str, str]:
+        raise FileNotFoundError("/etc/os-release")
+
+    _machine(monkeypatch)
+    monkeypatch.setattr("platform.freedesktop_os_release", none)
+    assert str(machine.lacks()) == "the lab needs Debian"
+
+
+def test_without_ipv6_nothing_is_made(tmp_path, monkeypatch):
+    _machine(monkeypatch, ipv6=tmp_path / "ipv6/conf/all/forwarding")
+    monkeypatch.setattr(Network, "up", lambda _: pytest.fail("the network was begun"))
+    with pytest.raises(Failed, match="IPv6") as failed:
+        Lab("unit", places=Places(tmp_path, tmp_path)).up(["web"])
+    assert "make demo" in failed.value.hint
     assert list(tmp_path.iterdir()) == []
 
 
