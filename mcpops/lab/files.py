@@ -16,6 +16,9 @@ from pathlib import Path
 from mcpops.core.errors import Busy, Refused
 
 DATA = Path(__file__).with_name("data")
+UMASK = 0o022
+"""Of the programs that make or run a host: under 077, its networkd, dbus and haproxy could not reach their files."""
+
 _POLL_S = 0.05
 
 
@@ -102,6 +105,14 @@ def _try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def make_directories(path: Path, mode: int = 0o755) -> None:
+    """Make a directory and those above it that are missing, each with exactly `mode`, whatever the umask is."""
+    if not path.is_dir():
+        make_directories(path.parent, mode)
+        path.mkdir(mode)
+        path.chmod(mode)
 
 
 def mounts_below(path: Path) -> list[str]:

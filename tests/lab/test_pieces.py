@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,10 @@ from click.testing import CliRunner
 from mcpops.cli.common import Session
 from mcpops.cli.lab import lab as lab_command
 from mcpops.core.errors import Busy, Failed, Refused, UsageError
-from mcpops.lab import machine, packages
-from mcpops.lab.base import SPEC, apt_sources
-from mcpops.lab.files import Places, locked, own_directory
-from mcpops.lab.host import hosts_file
+from mcpops.lab import cgroups, machine, packages
+from mcpops.lab.base import SPEC, BaseSpec, apt_sources, base
+from mcpops.lab.files import Places, locked, make_directories, own_directory
+from mcpops.lab.host import Host, hosts_file
 from mcpops.lab.lab import Lab
 from mcpops.lab.layers import Layout
 from mcpops.lab.network import Network, Outside, Subnet
@@ -209,6 +210,62 @@ def test_a_record_that_others_can_write_is_not_read(tmp_path):
         lab.hosts  # noqa: B018 - reading is what is tested
     state.chmod(0o700)
     assert list(lab.hosts) == ["web"]
+
+
+@pytest.fixture(params=[0o022, 0o027, 0o077], ids=lambda mask: f"umask{mask:03o}")
+def umask(request) -> Iterator[int]:
+    """What the person's shell has set."""
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch) -> Host:
+    """A host's files, without cgroups of the machine."""
+    monkeypatch.setattr(cgroups, "make", lambda *_: [])
+    (tmp_path / "key.pub").write_text("ssh-ed25519 AAAA lab\n")
+    return Host("unit", "web", 11, Subnet(0), tmp_path / "base", tmp_path)
+
+
+def test_a_host_has_the_same_modes_under_every_umask(host, umask):
+    host.create({"web": ("10.99.0.11", "fd99::11")}, {"/etc/docker/certs.d/it/ca.crt": ("ca", 0o644)})
+    found = {str(path.relative_to(host.directory)): path.stat().st_mode & 0o7777 for path in host.directory.rglob("*")}
+    private = {
+        "upper/root": 0o700, "upper/root/.ssh": 0o700, "upper/root/.ssh/authorized_keys": 0o600,
+        "upper/etc/ssh/ssh_host_ed25519_key": 0o600, "upper/etc/machine-id": 0o444,
+    }  # fmt: skip
+    assert host.directory.stat().st_mode & 0o7777 == 0o755
+    assert {"upper", "upper/etc", "docker", "upper/etc/docker/certs.d", "upper/etc/hosts"} <= set(found)
+    assert found == {
+        path: private.get(path, 0o755 if (host.directory / path).is_dir() else 0o644) for path in found
+    }  # fmt: skip
+
+
+def test_a_host_boots_with_the_umask_of_a_system(host, umask, tmp_path, monkeypatch):
+    make_directories(host.directory)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/setsid").write_text("#!/bin/sh\numask\n")
+    (tmp_path / "bin/setsid").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    host.start()
+    assert (host.directory / "console.log").read_text() == "0022\n"
+
+
+def test_a_base_has_the_same_modes_under_every_umask(umask, tmp_path, monkeypatch):
+    monkeypatch.setattr(cgroups, "inside", lambda _, argv: argv)
+    program = tmp_path / "program"
+    program.touch()
+    program.chmod(0o755)
+    build = ("/bin/sh", "-c", 'mkdir -p "$2/usr" && umask > "$2/umask"')
+    spec = BaseSpec(
+        "bookworm", build, tmp_path / "program", (), {"/usr/libexec/docker/compose": tmp_path / "program"}, ""
+    )
+    made = base(tmp_path / "cache", spec, lab="unit", say=lambda _: None)
+    assert (made / "umask").read_text() == "0022\n"
+    directories = [made, *(path for path in made.rglob("*") if path.is_dir())]
+    assert [path.stat().st_mode & 0o777 for path in directories] == [0o755] * 4
+    assert (made / "usr/libexec/docker/compose").stat().st_mode & 0o777 == 0o755
 
 
 def test_the_machines_own_sources_are_used_for_another_release(tmp_path, monkeypatch):
