@@ -12,18 +12,19 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from demo.http1 import Endpoint
 from demo.record import record
-from demo.sessions import SessionPlan, SessionReport, Sessions
+from demo.sessions import SessionPlan, SessionReport, Sessions, SessionsFailed
 from demo.traffic import Plan, Sample, Traffic, get, loopback_sources, ping_without_session
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -31,7 +32,10 @@ ENVIRONMENT = "local"
 RATE_PER_S = 50.0
 SESSIONS_EACH = 4  # of SDK 1.x and of SDK 2.x
 LINGER_S = 3.0  # sessions go on for so long after a switch, then their users leave and new ones come
+BROKEN_MAY_FAIL = 5  # requests, between the moment the broken release breaks and the switch back
 GOOD_FIRST, GOOD_NEXT, BROKEN = "time-2026.7.10", "time-2026.10.10", "time-broken"
+
+Result = TypeVar("Result")
 
 console = Console(stderr=True, highlight=False)
 
@@ -108,8 +112,10 @@ class Clients:
         return replace(act, samples=self._traffic.samples[begun:], sessions=tuple(self._ended[seen:]))
 
     async def stop(self) -> None:
-        """End everything."""
-        await self._leave()
+        """End everything, in whatever state it is; a group that did not start or report is no error here."""
+        groups, self._groups = self._groups, []
+        await asyncio.gather(*(group.stop() for group in groups), return_exceptions=True)
+        await asyncio.gather(*(group.kill() for group in groups), return_exceptions=True)
         await self._traffic.stop()
 
     async def _slot(self) -> str:
@@ -118,11 +124,18 @@ class Clients:
 
     async def _arrive(self) -> None:
         self._groups = [Sessions(replace(self._session, python=python)) for python in self._pythons]
-        await asyncio.gather(*(group.start() for group in self._groups))
+        await all_of(group.start() for group in self._groups)
 
     async def _leave(self) -> None:
         groups, self._groups = self._groups, []
-        self._ended += await asyncio.gather(*(group.stop() for group in groups))
+        self._ended += await all_of(group.stop() for group in groups)
+
+
+async def all_of(doing: Iterable[Awaitable[Result]]) -> list[Result]:
+    """Wait until all have ended, then return what they returned, or raise the first error."""
+    tasks = [asyncio.ensure_future(one) for one in doing]
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return [task.result() for task in tasks]
 
 
 async def command(act: Act) -> Act:
@@ -133,7 +146,11 @@ async def command(act: Act) -> Act:
         str(Path(sys.executable).with_name("mcpops")), *act.argv, "-e", ENVIRONMENT, "-C", str(PROJECT), "--json",
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    stdout, _ = await process.communicate()
+    try:
+        stdout, _ = await process.communicate()
+    except asyncio.CancelledError:  # Ctrl-C, which the command got too: the next one must not meet it
+        await process.wait()
+        raise
     said = json.loads(stdout) if stdout.strip() else {}
     console.print(f"exit code {process.returncode}")
     if process.returncode != act.exit_code:
@@ -152,7 +169,8 @@ async def under_load(act: Act, clients: Clients) -> Act:
         ended = await command(act)
     finally:
         done.set()
-        seen = await watching
+        await asyncio.gather(watching, return_exceptions=True)
+    seen = watching.result()
     return replace(ended, samples=seen.samples, sessions=seen.sessions)
 
 
@@ -169,7 +187,7 @@ async def endpoint(scratch: Path) -> tuple[Endpoint, str, Path]:
 
 
 def report(acts: Sequence[Act]) -> bool:
-    """Print the table; return whether every promise of it held."""
+    """Print the table, and what it does not hold of its promises; return whether all of them held."""
     table = Table(title="what the clients saw")
     for name in ("command", "exit", "took", "requests", "failed", "sessions", "lost", "calls", "switch"):
         table.add_column(name, justify="left" if name == "command" else "right")
@@ -181,26 +199,44 @@ def report(acts: Sequence[Act]) -> bool:
             str(sum(group.lost for group in act.sessions)), str(sum(group.calls for group in act.sessions)), switch,
         )  # fmt: skip
     Console(width=110).print(table)
-    whole = all(act.samples and act.sessions for act in acts)
-    good = [act for act in acts if BROKEN not in act.argv]
-    kept = all(act.failed == 0 and not any(group.lost or group.missed for group in act.sessions) for act in good)
-    for group in (group for act in acts for group in act.sessions if group.lost):
-        console.print(f"lost: SDK {group.sdk}: {'; '.join(group.why[-3:])}")
+    for group in (group for act in acts for group in act.sessions if group.lost or group.errors):
+        console.print(f"SDK {group.sdk}: {escape('; '.join(group.why[-3:]))}")
     for sample in [sample for act in acts for sample in act.samples if sample.fault][:5]:
-        console.print(f"failed: {sample.method} on slot {sample.slot or '?'}: {sample.fault} {sample.detail}")
-    return whole and kept
+        console.print(f"failed: {sample.method} on slot {sample.slot or '?'}: {sample.fault} {escape(sample.detail)}")
+    broken = [promise for act in acts for promise in broken_promises(act)]
+    for promise in broken:
+        console.print(f"[red]the table does not hold what it promises:[/red] {escape(promise)}")
+    return not broken
 
 
-async def play(scratch: Path, *, keep: bool) -> int:
-    """Play the demo; return the exit code. `scratch` is a directory for its own files."""
-    clients: Clients | None = None
+def broken_promises(act: Act) -> list[str]:
+    """Return what clients saw of a command that they must not see, or what they did not do: then nothing was shown."""
+    may_fail = BROKEN_MAY_FAIL if BROKEN in act.argv else 0
+    wrong = [
+        (not act.samples, "no request was sent"),
+        (act.failed > may_fail, f"{act.failed} requests failed, of which {may_fail} may"),
+        (not act.sessions, "no client held a session"),
+    ]
+    for group in act.sessions:
+        wrong += [
+            (not group.opened, f"no session of SDK {group.sdk} was opened"),
+            (not group.calls, f"no session of SDK {group.sdk} made a call"),
+            (group.errors > 0, f"SDK {group.sdk} could not open a session {group.errors} times"),
+            (group.lost > 0, f"{group.lost} sessions of SDK {group.sdk} were lost"),
+            (group.missed > 0, f"sessions of SDK {group.sdk} missed {group.missed} notifications"),
+        ]
+    return [f"{act.name}: {what}" for is_so, what in wrong if is_so]
+
+
+async def show(scratch: Path) -> bool:
+    """Play all acts; return whether the table holds. Raises DemoFailed, and SessionsFailed; no client is left then."""
+    await command(
+        Act("Bring the embedded default up: proxy with TLS, key-value store, supervisor", ("run", "setup"), 0)
+    )
+    first = ("deploy", GOOD_FIRST, "--bake", "2s", "--drain", "2s")
+    await command(Act(f"Deploy {GOOD_FIRST}, the first release", first, 0))
+    clients = Clients(*await endpoint(scratch))
     try:
-        await command(
-            Act("Bring the embedded default up: proxy with TLS, key-value store, supervisor", ("run", "setup"), 0)
-        )
-        first = ("deploy", GOOD_FIRST, "--bake", "2s", "--drain", "2s")
-        await command(Act(f"Deploy {GOOD_FIRST}, the first release", first, 0))
-        clients = Clients(*await endpoint(scratch))
         await clients.start()
         acts = [
             await under_load(Act(title, argv, code), clients)
@@ -212,22 +248,42 @@ async def play(scratch: Path, *, keep: bool) -> int:
                 (f"Back to {GOOD_FIRST}, as the person on call does it", ("rollback", "--to", GOOD_FIRST), 0),
             )
         ]  # fmt: skip
-        held = report(acts)
-        Console().print(
-            f"\nThe record: mcpops runs list, mcpops runs show {(acts[0].run or {}).get('id')}\n"
-            "Next: `make demo DEMO_ARGS=--keep` leaves it up; then `mcpops status`, `mcpops deploy ...`, docs/tutorial/"
-        )
-    except DemoFailed as error:
-        console.print(f"[red]the demo failed:[/red] {error}")
-        return 1
     finally:
-        if clients:
-            await clients.stop()
+        await clients.stop()
+    held = report(acts)
+    Console().print(
+        f"\nThe record: mcpops runs list, mcpops runs show {(acts[0].run or {}).get('id')}\n"
+        "Next: `make demo DEMO_ARGS=--keep` leaves it up; then `mcpops status`, `mcpops deploy ...`, docs/tutorial/"
+    )
+    return held
+
+
+async def play(scratch: Path, *, keep: bool) -> int:
+    """Play the demo and take it down, whatever came; return the exit code. `scratch` is for its own files."""
+    good = False
+    try:
+        good = await show(scratch)
+    except (DemoFailed, SessionsFailed) as error:
+        failed(error)
+    finally:
         if not keep:
-            await command(Act("Take it down again", ("run", "teardown"), 0))
-    if not held:
-        console.print("[red]the table does not hold what it promises: requests failed or sessions were lost[/red]")
-    return 0 if held else 1
+            good = await taken_down() and good
+    return 0 if good else 1
+
+
+async def taken_down() -> bool:
+    """Take everything down; return whether it is."""
+    try:
+        await command(Act("Take it down again", ("run", "teardown"), 0))
+    except DemoFailed as error:
+        failed(error)
+        return False
+    return True
+
+
+def failed(error: Exception) -> None:
+    """Say why the demo failed."""
+    console.print(f"[red]the demo failed:[/red] {escape(str(error))}")
 
 
 def main() -> None:

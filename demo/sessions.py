@@ -83,19 +83,28 @@ class Sessions:
         self.missed = 0
 
     async def start(self, timeout_s: float = 30.0) -> None:
-        """Start the worker and wait until each session is open. Raises SessionsFailed after `timeout_s`."""
-        self._process = await asyncio.create_subprocess_exec(
-            str(self._plan.python), str(WORKER), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-        )
+        """Start the worker and wait until each session is open.
+
+        Raises SessionsFailed after `timeout_s`, or when there is no worker or it ends before.
+        """
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                str(self._plan.python), str(WORKER), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            )
+        except OSError as error:
+            raise SessionsFailed(f"the clients' Python does not start: {error}") from error
         assert self._process.stdin is not None
         self._process.stdin.write(self._plan.settings())
         self._reader = asyncio.create_task(self._read())
+        when = "when the worker ended"
         try:
             await asyncio.wait_for(self._all_open.wait(), timeout_s)
-        except TimeoutError as error:
+        except TimeoutError:
+            when = f"after {timeout_s} s"
+        if len(self.open_on) < self._plan.count:
             await self.kill()
             count = f"{len(self.open_on)} of {self._plan.count}"
-            raise SessionsFailed(f"{count} sessions open after {timeout_s} s; {list(self._why)[-3:]}") from error
+            raise SessionsFailed(f"{count} sessions open {when}; {list(self._why)[-3:]}")
 
     async def stop(self, timeout_s: float = 30.0) -> SessionReport:
         """End all sessions, and report. Raises SessionsFailed when the worker has no summary within `timeout_s`."""
@@ -143,7 +152,7 @@ class Sessions:
         async for line in self._process.stdout:
             event = json.loads(line)
             self._take(event)
-        self._all_open.set()  # the worker ended: `stop` says what is missing
+        self._all_open.set()  # the worker ended: who waits sees that sessions are missing
 
     def _take(self, event: dict[str, object]) -> None:
         kind, number = event["event"], event.get("session")

@@ -1,18 +1,48 @@
-"""Rules for all tests: on CI a skipped test is a failure, unless it names a part that cannot be had on this machine."""
+"""Rules for all tests: where there can be no lab its tests are skipped, and a skip on CI needs an allowed reason."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 
 import pytest
 
-ALLOWED = "not on this machine: "
+from mcpops.lab import machine
+
+ALLOWED = "not on this machine: "  # then the part that cannot be had here; the summary of `make test` lists these
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Turn a skip without an allowed reason into a failure, where CI says so."""
-    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        if not reason.removeprefix("Skipped: ").startswith(ALLOWED):
-            report.outcome = "failed"
-            report.longrepr = f"skipped on CI: {reason!r} does not begin with {ALLOWED!r}"
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test of the lab before any fixture of its session or module starts hosts."""
+    lacking = machine.lacks() if item.get_closest_marker("lab") else None
+    if lacking:
+        pytest.skip(f"{ALLOWED}{lacking}")
+
+
+# Both run around pytest's own hooks, before anything else (counts, exit code, xdist) sees the report. A change in
+# pytest_runtest_logreport comes too late: the run ends with 0.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Judge the skip of a test."""
+    report = yield
+    _judge(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Judge the skip of a module."""
+    report = yield
+    _judge(report)
+    return report
+
+
+def _judge(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turn a skip without an allowed reason into a failure, where CI says so; an expected failure is no skip."""
+    if not report.skipped or not os.environ.get("CI") or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if not reason.removeprefix("Skipped: ").startswith(ALLOWED):
+        report.outcome = "failed"
+        report.longrepr = f"skipped on CI, and its reason does not begin with {ALLOWED!r}: {reason}"

@@ -1,25 +1,27 @@
 """`make test`: lint and every layer of tests that this machine allows; says what was left out, and why.
 
-The lab's layers need root on Debian or Ubuntu. The last line counts tests over all layers.
+The lab's layer needs root on Debian. The last line counts tests over all layers.
 """
 
 from __future__ import annotations
 
 import os
-import platform
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from mcpops.lab import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-PYTEST = (str(BIN / "pytest"), "--durations=8", "--durations-min=2", "-q")
+PYTEST = (str(BIN / "pytest"), "--durations=8", "--durations-min=2", "-q", "--color=no")
+SKIPPED = re.compile(r"SKIPPED \[(\d+)\] (\S+?)(?::\d+)?: (.+)")  # as pytest's -ra, in pyproject.toml, prints them
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,20 @@ class Layer:
     name: str
     argv: tuple[str, ...]
     minutes: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a layer: its closing line, and reason -> number of the tests that were skipped."""
+
+    name: str
+    passed: bool
+    last: str
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def count(self, word: str) -> int:
+        """Return a number of the closing line, 0 when it has none."""
+        return sum(int(number) for number in re.findall(rf"(\d+) {word}", self.last))
 
 
 LINT = (
@@ -54,11 +70,7 @@ GRACE_S = 60.0  # `mcpops lab down` takes a few seconds
 
 def lab_missing() -> str:
     """Return why the lab cannot be had on this machine, or nothing."""
-    if os.geteuid() != 0:
-        return "the lab needs root"
-    if platform.freedesktop_os_release().get("ID") not in ("debian", "ubuntu") or not shutil.which("apt-get"):
-        return "the lab needs Debian or Ubuntu"
-    return ""
+    return str(machine.lacks() or "")
 
 
 def install_packages() -> str:
@@ -86,10 +98,11 @@ def end(process: subprocess.Popen[str]) -> None:
         process.kill()
 
 
-def run(layer: Layer) -> tuple[bool, str]:
-    """Run a layer with its output shown; return whether it passed, and its closing line."""
+def run(layer: Layer) -> Outcome:
+    """Run a layer with its output shown."""
     print(f"\n== {layer.name}", flush=True)
     begun, last = time.monotonic(), ""
+    skipped: Counter[str] = Counter()
     process = subprocess.Popen(
         layer.argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
@@ -100,39 +113,47 @@ def run(layer: Layer) -> tuple[bool, str]:
         for line in process.stdout:
             print(line, end="", flush=True)
             last = line.strip() or last
+            if found := SKIPPED.fullmatch(line.strip()):
+                skipped[f"{found[3]} ({found[2]})"] += int(found[1])
     code = process.wait()
     limit.cancel()
     took_s = time.monotonic() - begun
     if took_s > layer.minutes * 60:
         code, last = code or 1, f"ended after {layer.minutes:g} minutes"
     print(f"-- {layer.name}: {'passed' if code == 0 else f'FAILED ({code})'} in {took_s:.0f} s", flush=True)
-    return code == 0, last
+    return Outcome(layer.name, code == 0, last, skipped)
+
+
+def tell(outcomes: list[Outcome], without_lab: str) -> None:
+    """Print what came of each layer, and everything that was left out, with its reason."""
+    print("\n== summary")
+    for outcome in outcomes:
+        print(f"{'passed' if outcome.passed else 'FAILED':<7} {outcome.name}: {outcome.last}")
+    if without_lab:
+        print(f"left out {LAB.name}: {without_lab}")
+    for outcome in outcomes:
+        for reason, count in outcome.skipped.items():
+            print(f"left out {count} of {outcome.name}: {reason}")
 
 
 def main() -> int:
     """Run everything; return 0 when every layer that ran passed."""
     begun = time.monotonic()
-    outcomes: list[tuple[str, bool, str]] = []
+    outcomes: list[Outcome] = []
     layers = [*LINT, UNIT, SERVERS]
     why = lab_missing()
     problem = "" if why else install_packages()
     if problem:  # the machine could have them: this is a failure, and no part to leave out
-        outcomes.append(("packages", False, problem))
+        outcomes.append(Outcome("packages", False, problem))
     elif not why:
         layers.append(LAB)
-    outcomes += [(layer.name, *run(layer)) for layer in layers]
-    print("\n== summary")
-    for name, passed, last in outcomes:
-        print(f"{'passed' if passed else 'FAILED':<7} {name}: {last}")
-    if why:
-        print(f"left out {LAB.name}: {why}")
-    counts = {
-        word: sum(int(n) for _, _, last in outcomes for n in re.findall(rf"(\d+) {word}", last))
-        for word in ("passed", "failed")
-    }
+    outcomes += [run(layer) for layer in layers]
+    tell(outcomes, why)
+    passed = sum(outcome.count("passed") for outcome in outcomes)
+    failed = sum(outcome.count("failed") + outcome.count("errors?") for outcome in outcomes)
     print(f"{(time.monotonic() - begun) / 60:.1f} minutes")
-    print(f"{counts['passed']} passed, {counts['failed']} failed")
-    return 0 if all(passed for _, passed, _ in outcomes) else 1
+    print(f"{passed} passed, {failed} failed")
+    return 0 if all(outcome.passed for outcome in outcomes) else 1
 
 
 if __name__ == "__main__":

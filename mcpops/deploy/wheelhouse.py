@@ -13,6 +13,7 @@ import hashlib
 import re
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,8 +26,9 @@ DOWNLOAD_TIMEOUT_S = 600
 def fill(locks: Sequence[Path], target: Path) -> list[Path]:
     """Download what is missing of `locks` into `target`; return the lock files that needed a download.
 
-    A stamp for each lock file (`.<sha256 of the lock>.ok`) is written after its download, so that a repeat is
-    instant. Raises UsageError for a lock file that is not there, Failed when pip fails.
+    A stamp for each lock file and kind of Python (`.<sha256 of the lock>.<kind>.ok`) is written after its download,
+    so that a repeat is instant, and another Python gets wheels of its own. Raises UsageError for a lock file that is
+    not there, Failed when pip fails.
     """
     done = []
     for lock in locks:
@@ -34,7 +36,7 @@ def fill(locks: Sequence[Path], target: Path) -> list[Path]:
             text = lock.read_text(encoding="utf-8")
         except OSError as error:
             raise UsageError(f"the lock file {lock} cannot be read", detail=str(error)) from error
-        stamp = target / f".{hashlib.sha256(text.encode()).hexdigest()}.ok"
+        stamp = target / f".{hashlib.sha256(text.encode()).hexdigest()}.{kind_of_python()}.ok"
         if stamp.exists() and not _missing(text, target):
             continue
         target.mkdir(parents=True, exist_ok=True)
@@ -44,10 +46,16 @@ def fill(locks: Sequence[Path], target: Path) -> list[Path]:
     return done
 
 
-def _missing(text: str, target: Path) -> set[str]:
-    """Return the names of a lock file without a wheel in `target`; lines with a marker may rightly have none."""
-    wanted = {_normal(name) for name in re.findall(r"^([A-Za-z0-9._-]+)==[^;]*?\\?$", text, re.MULTILINE)}
-    return wanted - {_normal(path.name.split("-")[0]) for path in target.glob("*.whl")}
+def kind_of_python() -> str:
+    """Return what decides which wheels pip takes for this Python, such as `cpython-311-linux-x86_64`."""
+    return f"{sys.implementation.cache_tag}-{sysconfig.get_platform()}"
+
+
+def _missing(text: str, target: Path) -> set[tuple[str, str]]:
+    """Return what a lock file names without a wheel in `target`; lines with a marker may rightly have none."""
+    lines = re.findall(r"^([A-Za-z0-9._-]+)==([^;\s\\]+)[ \t]*\\?$", text, re.MULTILINE)
+    wheels = [path.name.split("-") for path in target.glob("*.whl")]
+    return {(_normal(name), version) for name, version in lines} - {(_normal(name), rest[0]) for name, *rest in wheels}
 
 
 def _normal(name: str) -> str:

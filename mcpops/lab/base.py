@@ -17,7 +17,7 @@ from typing import Any
 
 from mcpops.core.errors import Busy, Failed
 from mcpops.lab import cgroups
-from mcpops.lab.files import DATA, locked, remove_tree
+from mcpops.lab.files import DATA, UMASK, locked, make_directories, remove_tree
 from mcpops.lab.packages import find_program
 
 SPEC = DATA / "base.toml"
@@ -116,13 +116,14 @@ def _build(part: Path, spec: BaseSpec, lab: str) -> None:
             env={**os.environ, "LAB_REPOSITORY": " ".join(spec.repository)},
             timeout=_BUILD_TIMEOUT_S,
             check=False,
+            umask=UMASK,
         )
     if done.returncode:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
         raise Failed("the base of the lab could not be built", detail=tail, hint=f"the whole log: {log}")
     for target, program in spec.programs.items():
         place = part / target.lstrip("/")
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_directories(place.parent)
         shutil.copy(program, place)
     log.unlink()
 

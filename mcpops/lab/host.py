@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mcpops.core.errors import Failed
 from mcpops.lab import cgroups
-from mcpops.lab.files import DATA
+from mcpops.lab.files import DATA, UMASK, make_directories
 from mcpops.lab.network import Network, Subnet
 
 BOOT_TIMEOUT_S = 60
@@ -68,12 +68,12 @@ class Host:
         part = self.directory.with_name(f".{self.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         for directory in ("root", "work", "docker", "containerd", "upper/etc/ssh", "upper/etc/systemd/network"):
-            (part / directory).mkdir(parents=True)
+            make_directories(part / directory)
         network = (DATA / "host0.network").read_text()
         addresses = {
             "gateway4": self.subnet.ipv4(1), "gateway6": self.subnet.ipv6(1), "ipv4": self.ipv4, "ipv6": self.ipv6
         }  # fmt: skip
-        (part / "upper/root").mkdir(mode=0o700)
+        make_directories(part / "upper/root", 0o700)
         own = {
             "/etc/hostname": (f"{self.name}\n", 0o644),
             "/etc/machine-id": (f"{uuid.uuid4().hex}\n", 0o444),
@@ -108,8 +108,9 @@ class Host:
         with (self.directory / "console.log").open("ab") as log:
             # setsid forks and is done: the host is no child of this process
             subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, timeout=30, check=True
-            )
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, timeout=30, check=True,
+                umask=UMASK,
+            )  # fmt: skip
 
     def ssh(
         self, command: str, *, check: bool = True, timeout_s: float = 300, stdin: str | None = None
@@ -218,13 +219,15 @@ def hosts_file(names: dict[str, tuple[str, str]]) -> str:
 def new_key(path: Path, comment: str) -> None:
     """Make an Ed25519 key pair for SSH: `path` (0600) and `path`.pub."""
     subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)], check=True, timeout=30
-    )
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)],
+        check=True, timeout=30, umask=UMASK,
+    )  # fmt: skip
 
 
 def _write_new(path: Path, text: str, mode: int) -> None:
-    """Write a file that does not exist yet, created with its mode; new directories under /root are private."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if "/upper/root/" in str(path) else 0o755)
+    """Write a file that does not exist yet, with exactly this mode; new directories under /root are private."""
+    make_directories(path.parent, 0o700 if "/upper/root/" in str(path) else 0o755)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "w") as handle:
+        os.fchmod(descriptor, mode)
         handle.write(text)

@@ -22,11 +22,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mcpops.core.errors import Refused, UsageError
+from mcpops.core.errors import UsageError
 from mcpops.core.files import write_atomic
-from mcpops.lab import cgroups, packages
+from mcpops.lab import cgroups, machine, packages
 from mcpops.lab.base import BaseSpec, base, remove_partial
-from mcpops.lab.files import DATA, Places, locked, remove_tree
+from mcpops.lab.files import DATA, Places, locked, own_directory, remove_tree
 from mcpops.lab.host import Host, new_key
 from mcpops.lab.network import FIRST_CLIENT, FIRST_HOST, Network, Outside, Subnet, ip
 
@@ -34,6 +34,7 @@ from mcpops.lab.network import FIRST_CLIENT, FIRST_HOST, Network, Outside, Subne
 _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 _INOTIFY_MIN = 1024
 _LOCK_TIMEOUT_S = 60
+_SUBNET_LOCK = Path("/run/mcpops-lab/subnet.lock")  # not in /run/lock, where anybody can make it first and hold it
 _PROPAGATE = Path("/run/systemd/nspawn/propagate")
 
 Files = dict[str, tuple[str, int]]
@@ -100,8 +101,12 @@ class Lab:
 
     @property
     def record(self) -> dict[str, Any] | None:
-        """What `up` wrote: base, subnet and the hosts' numbers; None when the lab is down."""
+        """What `up` wrote: base, subnet and the hosts' numbers; None when the lab is down.
+
+        Raises Refused when the directory of the labs is another user's: what it says could be anybody's.
+        """
         try:
+            own_directory(self.places.state)
             record: dict[str, Any] = json.loads((self.directory / "lab.json").read_text())
         except FileNotFoundError:
             return None
@@ -129,13 +134,10 @@ class Lab:
 
     @staticmethod
     def check() -> None:
-        """Raise Refused without root, and Failed when a package of this machine is missing; nothing was started."""
-        if os.geteuid() != 0:
-            raise Refused(
-                "the lab needs root",
-                detail="it makes network namespaces, mounts and cgroups",
-                hint="run as root on Debian, or use the embedded default: make demo",
-            )
+        """Raise Refused without root, Failed when the machine lacks something else; nothing was started."""
+        lacking = machine.lacks()
+        if lacking:
+            raise lacking
         packages.check()
 
     def up(self, names: Sequence[str], *, files: Callable[[Host], Files] | None = None) -> Lab:
@@ -164,7 +166,9 @@ class Lab:
         return self
 
     def down(self) -> None:
-        """End and remove everything of this lab, in whatever state it is."""
+        """End and remove everything of this lab, in whatever state it is. Raises Refused without root."""
+        if os.geteuid() != 0:
+            raise machine.no_root()
         with self._locked():
             self._remove()
         remove_partial(self.places.cache)
@@ -209,7 +213,7 @@ class Lab:
         self.directory.mkdir(parents=True, mode=0o700)
         (self.directory / "hosts").mkdir()
         new_key(self.directory / "key", f"lab {self.name}")
-        with locked(Path("/run/lock/mcpops-lab"), what="the choice of a subnet", timeout_s=_LOCK_TIMEOUT_S):
+        with locked(_SUBNET_LOCK, what="the choice of a subnet", timeout_s=_LOCK_TIMEOUT_S):
             subnet = self.network.up()
         _INOTIFY.write_text(str(max(_INOTIFY_MIN, int(_INOTIFY.read_text()))))
         self._write_record({"base": str(root), "subnet": subnet.number, "hosts": {}})

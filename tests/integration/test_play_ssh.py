@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from mcpops.ansible import private
 from mcpops.ansible.play import PlayCall, run_play
 from mcpops.core import proc
 from mcpops.model.outcome import Outcome, Result
@@ -31,6 +33,7 @@ class Far:
 
     root: Path
     run_id: str
+    private: list[Path]  # the private directories of its attempts: control sockets are in them
 
     def call(self, tasks: str, timeout_s: float = 120.0) -> PlayCall:
         text = f"- name: step\n  hosts: far\n  gather_facts: false\n  tasks:\n{tasks}"
@@ -46,8 +49,16 @@ class Far:
         )
 
     def masters(self) -> list[int]:
-        """Return the ssh processes of this test's control sockets, the multiplexing masters too."""
-        return [pid for pid in proc.pids() if b"mcpops-" in command(pid) and b"ssh" in command(pid)[:40]]
+        """Return the ssh processes of this run's control sockets, the multiplexing masters too.
+
+        A master names its socket on its command line and nothing else; other runs of this machine have others.
+        """
+        sockets = [f"{root}/".encode() for root in self.private]
+        return [pid for pid in proc.pids() if ssh_of(command(pid), sockets)]
+
+
+def ssh_of(line: bytes, sockets: list[bytes]) -> bool:
+    return b"ssh" in line[:40] and any(root in line for root in sockets)
 
 
 def command(pid: int) -> bytes:
@@ -65,7 +76,21 @@ def eventually(holds: Callable[[], bool], within_s: float, otherwise: str) -> No
 
 
 @pytest.fixture
-def far(tmp_path: Path) -> Iterator[Far]:
+def roots(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The private directories that plays make from now on."""
+    made: list[Path] = []
+    create = private.create
+
+    def remember(marker: str) -> Path:
+        made.append(create(marker))
+        return made[-1]
+
+    monkeypatch.setattr(private, "create", remember)
+    return made
+
+
+@pytest.fixture
+def far(tmp_path: Path, roots: list[Path]) -> Iterator[Far]:
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True, timeout=20)
     with socket.socket() as probe:
@@ -96,7 +121,7 @@ def far(tmp_path: Path) -> Iterator[Far]:
     with subprocess.Popen([str(SSHD), "-D", "-e", "-f", str(tmp_path / "sshd_config")], stderr=subprocess.DEVNULL) as d:
         try:
             eventually(lambda: _answers(port), 10, "sshd does not answer")
-            yield Far(tmp_path, f"ssh-{os.getpid()}-{time.monotonic_ns()}")
+            yield Far(tmp_path, f"ssh-{os.getpid()}-{time.monotonic_ns()}", roots)
         finally:
             for pid in [*proc.descendants(d.pid), d.pid]:
                 os.kill(pid, signal.SIGTERM)
@@ -107,7 +132,15 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_over_ssh_no_master_stays_and_the_socket_path_is_short_enough(far: Far) -> None:
+@pytest.fixture
+def beside() -> Iterator[int]:
+    """An ssh master of another run on this machine, as its command line shows it."""
+    with subprocess.Popen(["ssh: /dev/shm/mcpops-beside/cp/0 [mux]", "60"], executable=shutil.which("sleep")) as other:
+        yield other.pid
+        other.kill()
+
+
+def test_over_ssh_no_master_stays_and_the_socket_path_is_short_enough(far: Far, beside: int) -> None:
     masters: list[int] = []
 
     def on_result(_: Result) -> None:
@@ -117,6 +150,8 @@ def test_over_ssh_no_master_stays_and_the_socket_path_is_short_enough(far: Far) 
     assert (report.outcome, report.reason) == (Outcome.OK, "")
     assert masters, "there was no control master: the connection was not kept"
     assert not [pid for pid in masters if proc.alive(pid)]
+    assert far.masters() == []
+    assert proc.alive(beside)
 
 
 def test_an_unknown_host_key_is_refused(far: Far) -> None:
@@ -126,7 +161,34 @@ def test_an_unknown_host_key_is_refused(far: Far) -> None:
     assert "Host key verification failed" in report.reason
 
 
-def test_a_timeout_over_ssh_leaves_no_ssh_here(far: Far) -> None:
-    report = run_play(far.call("    - ansible.builtin.command: sleep 20\n", 6.0), lambda _: None, threading.Event())
-    assert report.outcome is Outcome.UNKNOWN
-    assert far.masters() == []
+def test_a_timeout_over_ssh_leaves_no_ssh_here(far: Far, beside: int) -> None:
+    for limit_s in (6.0, 15.0, 30.0):  # on a busy machine the first may pass before there is a connection to leave
+        masters: list[int] = []
+        with watching(far, masters):
+            report = run_play(
+                far.call("    - ansible.builtin.command: sleep 60\n", limit_s), lambda _: None, threading.Event()
+            )
+        assert report.outcome is Outcome.UNKNOWN
+        assert far.masters() == []
+        if masters:
+            break
+    assert masters, f"there was no control master within {limit_s:g} s"
+    assert proc.alive(beside)
+
+
+@contextlib.contextmanager
+def watching(far: Far, masters: list[int]) -> Iterator[None]:
+    """Put into `masters` what is seen meanwhile."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.2):
+            masters.extend(far.masters())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

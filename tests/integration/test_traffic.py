@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import socket
 import ssl
 from collections import Counter
@@ -352,6 +353,22 @@ def test_sessions_that_cannot_open_say_why() -> None:
         await Sessions(plan).start(timeout_s=3.0)
 
     with pytest.raises(SessionsFailed, match=r"0 of 2 sessions open.*ConnectError"):
+        asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [("true", "0 of 2 sessions open when the worker ended"), ("nowhere", "the clients' Python does not start: ")],
+)
+def test_a_worker_that_ends_at_once_or_is_not_there_is_told(program: str, says: str) -> None:
+    async def go() -> None:
+        sessions = Sessions(session_plan(Path(shutil.which(program) or f"/bin/{program}")))
+        try:
+            await sessions.start()
+        finally:
+            await sessions.kill()
+
+    with pytest.raises(SessionsFailed, match=says):
         asyncio.run(go())
 
 

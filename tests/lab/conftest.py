@@ -14,12 +14,6 @@ from mcpops.lab.lab import Lab, to_stderr
 from tests.lab.site import FIRST, QUICK, Site
 
 
-@pytest.fixture(autouse=True)
-def _root_for_marked_tests(request: pytest.FixtureRequest) -> None:
-    if request.node.get_closest_marker("lab") and (os.geteuid() != 0 or not Path("/etc/debian_version").exists()):
-        pytest.skip("not on this machine: the lab needs root on Debian")
-
-
 @pytest.fixture
 def robust() -> Iterator[Lab]:
     """A lab for tests that build and destroy it."""

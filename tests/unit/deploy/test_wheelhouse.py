@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,26 @@ def test_a_changed_lock_file_or_a_missing_wheel_is_fetched_again(pip, lock, tmp_
     assert wheelhouse.fill([lock], tmp_path / "w") == [lock]
     (tmp_path / "w/tiny_tool-1.0-py3-none-any.whl").unlink()
     assert wheelhouse.fill([lock], tmp_path / "w") == [lock]
+
+
+def test_a_wheel_of_another_version_is_not_the_one(pip, lock, tmp_path):
+    wheelhouse.fill([lock], tmp_path / "w")
+    wheel = tmp_path / "w/tiny_tool-1.0-py3-none-any.whl"
+    wheel.rename(wheel.with_name("tiny_tool-2.0-py3-none-any.whl"))
+    assert wheelhouse.fill([lock], tmp_path / "w") == [lock]
+
+
+@pytest.mark.parametrize(("tag", "platform"), [("cpython-399", ""), ("", "linux-other")])
+def test_another_python_gets_wheels_of_its_own_once(pip, lock, tmp_path, monkeypatch, tag, platform):
+    monkeypatch.setattr(sysconfig, "get_platform", lambda: "linux-x86_64")
+    wheelhouse.fill([lock], tmp_path / "w")
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.implementation, "cache_tag", tag or sys.implementation.cache_tag)
+        patched.setattr(sysconfig, "get_platform", lambda: platform or "linux-x86_64")
+        assert wheelhouse.fill([lock], tmp_path / "w") == [lock]
+        assert wheelhouse.fill([lock], tmp_path / "w") == []
+    assert wheelhouse.fill([lock], tmp_path / "w") == []
+    assert len(pip) == 2
 
 
 def test_failures_are_told_and_leave_no_stamp(lock, tmp_path, monkeypatch):
