@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 SLOTS = ("blue", "green")
 NO_SLOT = "none"
 STEADY, BAKE = "steady", "bake"
+# Who takes a release back says so in the front's history, in the first word of the reason.
+TAKEN_BACK = ("rollback", "undo", "guard")
 
 
 def other(slot: str) -> str:
@@ -38,13 +41,19 @@ class KnownRelease:
 
 @dataclass(frozen=True, kw_only=True)
 class PastActivation:
-    """One activation on a front."""
+    """One activation on a front. `fence` is the right under which it happened: a later right has a higher one."""
 
     generation: int
     slot: str | None
     release: str | None
     at: str = ""
     reason: str = ""
+    fence: int = 0
+
+    @property
+    def takes_back(self) -> bool:
+        """Whether it led away from a release that was no good."""
+        return self.reason.startswith(TAKEN_BACK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +86,33 @@ class FrontState:
         """Return the slot that holds a release, the active one first."""
         order = [slot for slot in (self.active, *SLOTS) if slot]
         return next((slot for slot in order if self.slots[slot].release == release), None)
+
+
+def latest(fronts: Sequence[FrontState]) -> FrontState:
+    """Return the front on which something was activated last; the same one in whatever order the fronts are named.
+
+    Of several with its generation one that serves, then one that took a release back, then the one with the later
+    right, then the first by name.
+    """
+
+    def rank(front: FrontState) -> tuple[int, bool, bool, int]:
+        last = front.history[0] if front.history else PastActivation(generation=0, slot=None, release=None)
+        return front.generation, front.release is not None, last.takes_back, last.fence
+
+    return max(sorted(fronts, key=lambda front: front.host), key=rank)
+
+
+def taken_back(fronts: Sequence[FrontState]) -> dict[str, int]:
+    """Return the releases that any front says were taken back, each with the last generation as which that happened.
+
+    A front that was away meanwhile does not know of it, and need not.
+    """
+    found: dict[str, int] = {}
+    for front in fronts:
+        for now, then in pairwise(front.history):
+            if now.takes_back and then.release and then.release != now.release:
+                found[then.release] = max(now.generation, found.get(then.release, 0))
+    return found
 
 
 def read_front(host: str, status: Mapping[str, Any]) -> FrontState:
@@ -148,4 +184,5 @@ def _past(line: Mapping[str, Any]) -> PastActivation:
         release=release.get("name") if isinstance(release, Mapping) else release,
         at=str(line.get("at") or ""),
         reason=str(line.get("reason") or ""),
+        fence=_fence(line),
     )

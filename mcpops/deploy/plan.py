@@ -9,14 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import pairwise
 
 from mcpops.core.errors import ExitCode, McpopsError, Refused, Unknown, UsageError
 from mcpops.core.ids import new_fence
-from mcpops.deploy.fleet_state import BAKE, NO_SLOT, STEADY, FrontState, PastActivation, SlotState, other
-
-# Who takes a release back says so in the front's history, in the first word of the reason.
-TAKEN_BACK = ("rollback", "undo", "guard")
+from mcpops.deploy.fleet_state import BAKE, NO_SLOT, STEADY, FrontState, SlotState, latest, other, taken_back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +183,7 @@ def plan_sync(
     """Plan that the fronts which were away catch up with the one on which something was activated last."""
     if not fronts:
         return Refusal(code=ExitCode.UNKNOWN, message="no front answered", detail=_lines(unreachable or {}))
-    newest = max(fronts, key=lambda front: front.generation)
+    newest = latest(fronts)
     if newest.release is None:
         return Refusal(code=ExitCode.REFUSED, message="no front serves a release", hint="mcpops deploy RELEASE")
     if newest.phase == BAKE:
@@ -248,14 +244,13 @@ def _named(fronts: Sequence[FrontState], name: str) -> tuple[str, str] | Refusal
 
 def _target(fronts: Sequence[FrontState]) -> tuple[str, str] | Refusal:
     """Return the release to go back to and why, or why there is none."""
-    verified = _verified(fronts)
-    newest = max(fronts, key=lambda front: front.generation)
+    verified, newest = _verified(fronts), latest(fronts)
     leaving, last = newest.release, newest.history[0] if newest.history else None
-    if leaving in verified and newest.phase == STEADY and last and last.reason.startswith(TAKEN_BACK):
+    if leaving in verified and newest.phase == STEADY and last and last.takes_back:
         mixed = len({front.release for front in fronts}) > 1
         why = "the fronts disagree: not on all of them" if mixed else "to go further back name one with --to"
         return leaving, f"a release was taken back already ({last.reason}); {why}"
-    before = _before(newest.history, leaving, verified)
+    before = _before(fronts, newest, verified)
     if before:
         return before, f"the last verified release before {leaving or 'nothing'}"
     return Refusal(
@@ -266,18 +261,18 @@ def _target(fronts: Sequence[FrontState]) -> tuple[str, str] | Refusal:
     )
 
 
-def _before(history: Sequence[PastActivation], leaving: str | None, verified: Sequence[str]) -> str | None:
-    """Return the last verified release that was active before `leaving`; what was taken back does not count.
+def _before(fronts: Sequence[FrontState], newest: FrontState, verified: Sequence[str]) -> str | None:
+    """Return the last verified release that was active on any front before what `newest` serves.
 
-    The history of a front is short; behind it the order of the verifications decides.
+    What any front says was taken back after it was active does not count. The history of a front is short; behind it
+    the order of the verifications decides.
     """
-    taken_back: set[str | None] = set()
-    for now, then in pairwise(history):
-        if now.reason.startswith(TAKEN_BACK) and now.release != then.release:
-            taken_back.add(then.release)
-        if then.release in verified and then.release != leaving and then.release not in taken_back:
-            return then.release
-    return next((name for name in verified if name != leaving and name not in taken_back), None)
+    back, past = taken_back(fronts), [line for front in fronts for line in front.history]
+    for line in sorted(past, key=lambda line: (-line.generation, line.release or "")):
+        counts = line.release in verified and line.release != newest.release
+        if line.release and counts and back.get(line.release, 0) < line.generation < newest.generation:
+            return line.release
+    return next((name for name in verified if name != newest.release and name not in back), None)
 
 
 def _verified(fronts: Sequence[FrontState]) -> list[str]:

@@ -1,0 +1,85 @@
+"""The role blue_green by real Ansible on two real fronts, of which one was away."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcpops.ansible.play import PlayCall, run_play
+from mcpops.model.outcome import AttemptReport
+from tests.integration.front_stand import REPOSITORY
+from tests.integration.rollback_stand import TwoFronts
+
+PORT = 18660
+
+
+@pytest.fixture
+def stand(tmp_path: Path) -> Iterator[TwoFronts]:
+    with TwoFronts(tmp_path, PORT) as fronts:
+        yield fronts
+
+
+def role(stand: TwoFronts, tasks: str, **variables: Any) -> AttemptReport:
+    """Run one tasks file of the role with a right above all that the fronts have seen."""
+    hosts = {
+        target.name: {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": target.python,
+            "hostside_path": target.hostside_path,
+            "service_state_dir": target.state_dir,
+            "front_url": f"https://127.0.0.1:{stand.fronts[target.name].port}",
+            "server_name": "time.local.test",
+            "cafile": str(stand.fronts[target.name].state / "ca.pem"),
+        }
+        for target in stand.targets
+    }
+    inventory = stand.directory / "hosts.json"
+    inventory.write_text(json.dumps({"all": {"children": {"fronts": {"hosts": hosts}}}}))
+    fence = max(status(stand, name)["fence"]["fence"] for name in hosts) + 1
+    imported = {"name": "as a deploy does", "import_role": {"name": "blue_green", "tasks_from": tasks}}
+    play = [{"name": tasks, "hosts": "fronts", "gather_facts": False, "any_errors_fatal": True, "tasks": [imported]}]
+    given = {
+        "mcpops_run": "deploy",
+        "mcpops_fence": fence,
+        "blue_green_minimum_free_bytes": 1,
+        "blue_green_minimum_certificate_days": 0,
+        **variables,
+    }
+    call = PlayCall(
+        name=tasks, play=json.dumps(play), tree=REPOSITORY, inventory=inventory, run_id="deploy", attempt=1,
+        fence=fence, variables=given, timeout_s=120.0,
+    )  # fmt: skip
+    return run_play(call, lambda _: None, threading.Event())
+
+
+def status(stand: TwoFronts, name: str) -> dict[str, Any]:
+    return stand.fronts[name].hostside("status")
+
+
+def serving(stand: TwoFronts) -> dict[str, tuple[str, int]]:
+    """What a client of each front gets, and as which generation."""
+    return {name: (front.serves, status(stand, name)["generation"]) for name, front in stand.fronts.items()}
+
+
+def test_a_rollback_after_a_preflight_does_not_go_forward(stand: TwoFronts) -> None:
+    """One front was away when r2 was taken back; a deploy brings it along, and ends there. On call looks again."""
+    stand.save([target for target in stand.targets if target.name == "b"])
+    assert stand.rollback()[0] == 0
+    stand.save(stand.targets)
+    assert serving(stand) == {"a": ("green", 2), "b": ("blue", 3)}
+
+    done = role(stand, "preflight")
+    assert done.outcome.good, done.reason
+    assert serving(stand) == {"a": ("blue", 3), "b": ("blue", 3)}
+    reasons = {name: status(stand, name)["activations"][0]["reason"] for name in "ab"}
+    assert reasons == {"a": "rollback: r2 -> r1", "b": "rollback: r2 -> r1"}
+
+    code, said, heard = stand.rollback()
+    assert (code, said["plan"]["already"]) == (0, True), heard
+    assert "taken back already" in heard
+    assert serving(stand) == {"a": ("blue", 3), "b": ("blue", 3)}
