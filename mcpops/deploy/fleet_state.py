@@ -41,11 +41,16 @@ class KnownRelease:
 
 @dataclass(frozen=True, kw_only=True)
 class PastActivation:
-    """One activation on a front. `fence` is the right under which it happened: a later right has a higher one."""
+    """One activation on a front.
+
+    `from_slot` is the slot before, NO_SLOT for none, None where the front does not tell. `fence` is the right under
+    which it happened: a later right has a higher one.
+    """
 
     generation: int
     slot: str | None
     release: str | None
+    from_slot: str | None = None
     at: str = ""
     reason: str = ""
     fence: int = 0
@@ -86,6 +91,14 @@ class FrontState:
         """Return the slot that holds a release, the active one first."""
         order = [slot for slot in (self.active, *SLOTS) if slot]
         return next((slot for slot in order if self.slots[slot].release == release), None)
+
+    def before(self, slot: str) -> str:
+        """Return what was active before `slot` was, the other slot or NO_SLOT; what is active, where that is not it."""
+        if self.active != slot:
+            return self.active or NO_SLOT
+        told = [line.from_slot for line in self.history if line.from_slot not in (None, slot)]
+        back = (told[0] if told else None) or other(slot)
+        return back if back != NO_SLOT and self.slots[back].release else NO_SLOT
 
 
 def latest(fronts: Sequence[FrontState]) -> FrontState:
@@ -182,6 +195,7 @@ def _past(line: Mapping[str, Any]) -> PastActivation:
         generation=int(line["generation"]),
         slot=_slot(line.get("to")),
         release=release.get("name") if isinstance(release, Mapping) else release,
+        from_slot=_slot(line["from"]) or NO_SLOT if line.get("from") else None,
         at=str(line.get("at") or ""),
         reason=str(line.get("reason") or ""),
         fence=_fence(line),

@@ -117,22 +117,22 @@ def plan_cutover(fronts: Sequence[FrontState], slot: str, release: str | None = 
 
 
 def plan_undo(fronts: Sequence[FrontState], slot: str) -> Activation | Refusal:
-    """Plan that no front sends new requests to `slot`: each goes back to its other slot.
+    """Plan that no front sends new requests to `slot`: each goes back to what was active there before.
 
-    Where that holds nothing (a first deploy), nothing serves afterwards, as nothing did before.
+    Where that was nothing (a first deploy, or a front that is new), nothing serves afterwards, as nothing did before.
     """
     if not fronts:
         return Refusal(code=ExitCode.UNKNOWN, message="no front answered")
-    back = other(slot)
-    slots = {front.host: back if front.slots[back].release else NO_SLOT for front in fronts}
-    release = next((front.slots[back].release for front in fronts if front.slots[back].release), None) or NO_SLOT
+    slots = {front.host: front.before(slot) for front in fronts}
+    held = [front.slots[slots[front.host]].release for front in fronts if slots[front.host] != NO_SLOT]
+    release = next(filter(None, held), NO_SLOT)
     if all(front.active != slot and front.phase == STEADY and front.in_sync for front in fronts):
         return _already(fronts, release, slots)
     return Activation(
         release=release,
         generation=_next(fronts),
         moves=tuple(_move(front, slots[front.host]) for front in fronts),
-        reasons=(f"back to {back}, which holds {release}",),
+        reasons=(f"away from {slot}, back to {release}",),
     )
 
 
@@ -150,31 +150,47 @@ def plan_rollback(
     if isinstance(target, Refusal):
         return target
     release, reason = target
-    left_out = dict(unreachable or {})
-    moves: list[Move] = []
-    for front in fronts:
-        slot = front.holder(release)
-        if slot is None and release not in {known.name for known in front.releases}:
-            left_out[front.host] = f"{release} was never staged there"
-        else:
-            moves.append(_move(front, slot or _idle(front), stage=slot is None))
+    moves, never = _moves(fronts, release)
+    left_out = {**(unreachable or {}), **never}
     taking_part = [front for front in fronts if front.host not in left_out]
     if not taking_part:
         return Refusal(code=ExitCode.REFUSED, message=f"no front can serve {release}", detail=_lines(left_out))
     activation = Activation(
         release=release,
         generation=_next(fronts),
-        moves=tuple(moves),
+        moves=moves,
         already=all(_serves(front, release) for front in taking_part),
         reasons=(reason,),
     )
-    left = ", ".join(sorted({str(front.release) for front in fronts} - {release})) or release
+    left = ", ".join(sorted({front.release or "nothing" for front in taking_part} - {release})) or release
     return RollbackPlan(
         activation=activation,
         fence=_fence(fronts, now),
         left_out=left_out,
         history_reason=f"rollback: {left} -> {release}",
     )
+
+
+def _moves(fronts: Sequence[FrontState], release: str) -> tuple[tuple[Move, ...], dict[str, str]]:
+    """Return what brings the fronts to a release, and why which ones cannot get it."""
+    moves: list[Move] = []
+    never: list[FrontState] = []
+    for front in fronts:
+        slot = front.holder(release)
+        if slot or release in {known.name for known in front.releases}:
+            moves.append(_move(front, slot or _idle(front), stage=slot is None))
+        else:
+            never.append(front)
+    serving = {move.slot for move in moves}
+    return tuple(moves), {front.host: f"{release} was never staged there; {_way_in(front, serving)}" for front in never}
+
+
+def _way_in(front: FrontState, serving: set[str]) -> str:
+    """Return how a front that never had what the others serve, from these slots, gets to serve the same."""
+    if front.active is None or front.active in serving:
+        return "the next deploy brings it in"
+    way_out = "let it serve nothing first (hostside front activate --slot none)"
+    return f"it serves {front.release} from the slot that the next deploy needs: {way_out}"
 
 
 def plan_sync(
@@ -185,7 +201,7 @@ def plan_sync(
         return Refusal(code=ExitCode.UNKNOWN, message="no front answered", detail=_lines(unreachable or {}))
     newest = latest(fronts)
     if newest.release is None:
-        return Refusal(code=ExitCode.REFUSED, message="no front serves a release", hint="mcpops deploy RELEASE")
+        return _nothing_serves(fronts, newest)
     if newest.phase == BAKE:
         return Refusal(
             code=ExitCode.REFUSED,
@@ -207,6 +223,19 @@ def plan_sync(
     )
     last = newest.history[0].reason if newest.history else ""
     return replace(plan, activation=activation, history_reason=last or plan.history_reason)
+
+
+def _nothing_serves(fronts: Sequence[FrontState], newest: FrontState) -> Refusal:
+    """Return why there is nothing to catch up with: the front that acted last serves nothing."""
+    others = {front.host: front.release for front in fronts if front.release}
+    if not others:
+        return Refusal(code=ExitCode.REFUSED, message="no front serves a release", hint="mcpops deploy RELEASE")
+    return Refusal(
+        code=ExitCode.REFUSED,
+        message=f"{newest.host} was activated last, and serves nothing",
+        detail=_lines(others),
+        hint="take back what the others serve: mcpops rollback; or deploy what all shall serve",
+    )
 
 
 def taken_over(fronts: Sequence[FrontState], run: str, fence: int) -> Refusal | None:

@@ -55,6 +55,19 @@ class Front(FrontStand):
         row = {"name": name, "digest": f"sha256:{name}", "verified_at": verified_at}
         (self.state / "releases" / f"{name}.json").write_text(json.dumps(row))
 
+    def wipe(self) -> None:
+        """Make it a front that is new: set up, and nothing was ever staged there."""
+        self.stop_proxy()
+        for backend in self.backends.values():
+            backend.kill()
+        for name in ("slots", "releases"):
+            shutil.rmtree(self.state / name)
+            (self.state / name).mkdir()
+        for name in ("history.jsonl", "fence", "guard.json"):
+            (self.state / name).unlink(missing_ok=True)
+        (self.state / "active.map").write_text("time none\ntime.generation 0\ntime.phase steady\n")
+        self.start_proxy()
+
     @property
     def serves(self) -> str:
         """The slot that a new client gets."""

@@ -1,4 +1,4 @@
-"""The role blue_green by real Ansible on two real fronts, of which one was away."""
+"""The role blue_green by real Ansible on two real fronts, of which one was away, or is new."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mcpops.ansible.play import PlayCall, run_play
+from mcpops.deploy.direct import ACTIONS, DirectContext
 from mcpops.model.outcome import AttemptReport
 from tests.integration.front_stand import REPOSITORY
 from tests.integration.rollback_stand import TwoFronts
@@ -83,3 +84,78 @@ def test_a_rollback_after_a_preflight_does_not_go_forward(stand: TwoFronts) -> N
     assert (code, said["plan"]["already"]) == (0, True), heard
     assert "taken back already" in heard
     assert serving(stand) == {"a": ("blue", 3), "b": ("blue", 3)}
+
+
+def test_a_front_that_is_new_is_left_alone_until_the_cutover_and_after_its_undo(stand: TwoFronts) -> None:
+    stand.fronts["b"].wipe()
+    done = role(stand, "preflight")
+    assert done.outcome.good, done.reason
+    assert (done.outputs["slot"], done.outputs["active_slot"], done.outputs["active_release"]) == (
+        "blue",
+        "green",
+        "r2",
+    )
+    assert serving(stand) == {"a": ("green", 2), "b": ("", 0)}
+
+    stage(stand, "r3")
+    assert direct(stand, "cutover").outcome.good
+    assert serving(stand) == {"a": ("blue", 3), "b": ("blue", 3)}
+    assert direct(stand, "cutover", "undo").outcome.good
+    assert serving(stand) == {"a": ("green", 4), "b": ("", 4)}
+    assert stand.fronts["b"].ask()[0] == 503, "as before"
+
+    again = role(stand, "preflight")
+    assert (again.outcome.good, again.outputs["slot"]) == (True, "blue"), again.reason
+    code, said, heard = stand.rollback("--sync")
+    assert (code, said["plan"]["already"]) == (1, True), heard
+    assert said["plan"]["left_out"] == {"b": "r2 was never staged there; the next deploy brings it in"}
+    assert serving(stand) == {"a": ("green", 4), "b": ("", 4)}
+
+
+def test_the_role_brings_a_front_in_and_takes_it_out_again(stand: TwoFronts) -> None:
+    stand.fronts["b"].wipe()
+    stage(stand, "r3")
+    given = {"slot": "blue", "active_slot": "green", "release": {"name": "r3"}}
+    done = role(stand, "main", **given)
+    assert done.outcome.good, done.reason
+    assert serving(stand) == {"a": ("blue", 3), "b": ("blue", 3)}
+    undone = role(stand, "undo", **given)
+    assert undone.outcome.good, undone.reason
+    assert serving(stand) == {"a": ("green", 4), "b": ("", 4)}
+
+
+def test_a_front_that_serves_from_the_slot_that_is_needed_stops_the_deploy(stand: TwoFronts) -> None:
+    """It was away, and what the others serve is in no slot of it, or in the other one."""
+    front = stand.fronts["b"]
+    front.stage("blue", "r0")
+    front.activate("blue", "--reason", "rollback: r2 -> r0")
+    front.stage("green", "r9")
+    stand.fronts["a"].activate("green", "--reason", "cutover: r2")
+    stand.fronts["a"].activate("green", "--reason", "cutover: r2")
+    before = serving(stand)
+    done = role(stand, "preflight")
+    assert not done.outcome.good
+    assert "b: serves r0 from blue, another front serves r2 from green" in done.reason
+    assert "mcpops rollback --sync" in done.reason
+    assert "front activate --slot none --generation 4 --expect 3" in done.reason
+    assert serving(stand) == before
+
+
+def stage(stand: TwoFronts, release: str) -> None:
+    """What a deploy stages in blue, on both fronts."""
+    for front in stand.fronts.values():
+        front.stage("blue", release)
+        front.release(release, None)
+        if not front.backends["blue"].process:
+            front.backends["blue"].start()
+
+
+def direct(stand: TwoFronts, name: str, verb: str = "act") -> AttemptReport:
+    fence = max(status(stand, host)["fence"]["fence"] for host in stand.fronts) + 1
+    context = DirectContext(targets=tuple(stand.targets), slot="blue", run="direct", fence=fence, guard_s=20.0)
+    action = ACTIONS[name](context)
+    try:
+        action.prepare()
+        return action.act() if verb == "act" else action.undo()
+    finally:
+        action.close()
