@@ -19,6 +19,11 @@ def other(slot: str) -> str:
     return SLOTS[1 - SLOTS.index(slot)]
 
 
+def same_build(one: str | None, another: str | None) -> bool:
+    """Whether two digests do not differ; one that is not told differs from none."""
+    return not one or not another or one == another
+
+
 @dataclass(frozen=True, kw_only=True)
 class SlotState:
     """One slot on one front: what is staged there, and whether it runs and answers."""
@@ -87,10 +92,24 @@ class FrontState:
         """The release that the active slot holds."""
         return self.slots[self.active].release if self.active else None
 
-    def holder(self, release: str) -> str | None:
-        """Return the slot that holds a release, the active one first."""
+    def holder(self, release: str, digest: str = "") -> str | None:
+        """Return the slot that holds a release, the active one first; not as another build than `digest`."""
         order = [slot for slot in (self.active, *SLOTS) if slot]
-        return next((slot for slot in order if self.slots[slot].release == release), None)
+        held = [slot for slot in order if self.slots[slot].release == release]
+        return next((slot for slot in held if same_build(self.slots[slot].digest, digest)), None)
+
+    def keeps(self, release: str, digest: str = "") -> bool:
+        """Whether the front can stage a release again by itself, as this build."""
+        return any(known.name == release and same_build(known.digest, digest) for known in self.releases)
+
+    def build(self, release: str) -> str:
+        """Return the digest of what the front means by a name: what was verified there, else what a slot holds.
+
+        Empty where it means nothing by it; what was staged there once and never verified is not meant.
+        """
+        verified = [known.digest for known in self.releases if known.name == release and known.verified_at]
+        slot = self.holder(release)
+        return next(filter(None, [*verified, self.slots[slot].digest if slot else ""]), "")
 
     def before(self, slot: str) -> str:
         """Return what was active before `slot` was, the other slot or NO_SLOT; what is active, where that is not it."""
@@ -126,6 +145,31 @@ def taken_back(fronts: Sequence[FrontState]) -> dict[str, int]:
             if now.takes_back and then.release and then.release != now.release:
                 found[then.release] = max(now.generation, found.get(then.release, 0))
     return found
+
+
+def verified_releases(fronts: Sequence[FrontState]) -> list[str]:
+    """Return the names of the verified releases, the last verified first."""
+    at: dict[str, str] = {}
+    for front in fronts:
+        for release in front.releases:
+            if release.verified_at:
+                at[release.name] = max(at.get(release.name, ""), release.verified_at)
+    return sorted(at, key=lambda name: at[name], reverse=True)
+
+
+def served_before(fronts: Sequence[FrontState], newest: FrontState) -> str | None:
+    """Return the last verified release that was active on any front before what `newest` serves.
+
+    What any front says was taken back after it was active does not count. The history of a front is short; behind it
+    the order of the verifications decides.
+    """
+    verified, back = verified_releases(fronts), taken_back(fronts)
+    past = [line for front in fronts for line in front.history]
+    for line in sorted(past, key=lambda line: (-line.generation, line.release or "")):
+        counts = line.release in verified and line.release != newest.release
+        if line.release and counts and back.get(line.release, 0) < line.generation < newest.generation:
+            return line.release
+    return next((name for name in verified if name != newest.release and name not in back), None)
 
 
 def read_front(host: str, status: Mapping[str, Any]) -> FrontState:

@@ -12,7 +12,17 @@ from datetime import datetime
 
 from mcpops.core.errors import ExitCode, McpopsError, Refused, Unknown, UsageError
 from mcpops.core.ids import new_fence
-from mcpops.deploy.fleet_state import BAKE, NO_SLOT, STEADY, FrontState, SlotState, latest, other, taken_back
+from mcpops.deploy.fleet_state import (
+    BAKE,
+    NO_SLOT,
+    STEADY,
+    FrontState,
+    SlotState,
+    latest,
+    other,
+    served_before,
+    verified_releases,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +115,9 @@ def plan_cutover(fronts: Sequence[FrontState], slot: str, release: str | None = 
                 detail="nothing was switched on any front",
                 hint="stage the release again, or see `hostside status` there",
             )
+    build = _one_build(wanted, {front.host: front.slots[slot].digest for front in fronts})
+    if isinstance(build, Refusal):
+        return build
     assert wanted is not None  # noqa: S101 - an empty slot was refused above
     if all(front.active == slot and front.in_sync for front in fronts) and len({f.generation for f in fronts}) == 1:
         return _already(fronts, wanted, {front.host: slot for front in fronts})
@@ -141,8 +154,8 @@ def plan_rollback(
 ) -> RollbackPlan | Refusal:
     """Plan that every front that answered serves a release which was verified before: `to`, or the one before this.
 
-    Refused (9) when no release is verified, usage (2) when `to` is unknown, unknown (3) when no front answered. A
-    front that cannot get the release is left out, with the reason.
+    Refused (9) when no release is verified, or its name stands for two builds; usage (2) when `to` is unknown, unknown
+    (3) when no front answered. A front that cannot get the release is left out, with the reason.
     """
     if not fronts:
         return Refusal(code=ExitCode.UNKNOWN, message="no front answered", detail=_lines(unreachable or {}))
@@ -150,7 +163,10 @@ def plan_rollback(
     if isinstance(target, Refusal):
         return target
     release, reason = target
-    moves, never = _moves(fronts, release)
+    build = _one_build(release, {front.host: front.build(release) for front in fronts})
+    if isinstance(build, Refusal):
+        return build
+    moves, never = _moves(fronts, release, build)
     left_out = {**(unreachable or {}), **never}
     taking_part = [front for front in fronts if front.host not in left_out]
     if not taking_part:
@@ -159,7 +175,7 @@ def plan_rollback(
         release=release,
         generation=_next(fronts),
         moves=moves,
-        already=all(_serves(front, release) for front in taking_part),
+        already=all(_serves(front, release, build) for front in taking_part),
         reasons=(reason,),
     )
     left = ", ".join(sorted({front.release or "nothing" for front in taking_part} - {release})) or release
@@ -171,18 +187,39 @@ def plan_rollback(
     )
 
 
-def _moves(fronts: Sequence[FrontState], release: str) -> tuple[tuple[Move, ...], dict[str, str]]:
+def _one_build(release: str | None, builds: Mapping[str, str | None]) -> str | Refusal:
+    """Return the digest that a release's name stands for on all fronts, empty where none tells; or why not one."""
+    told = {host: digest for host, digest in sorted(builds.items()) if digest}
+    if len(set(told.values())) <= 1:
+        return next(iter(told.values()), "")
+    return Refusal(
+        code=ExitCode.REFUSED,
+        message=f"{release} is not the same build on every front",
+        detail=_lines(told),
+        hint="go to another release: mcpops rollback --to; or deploy the right build under a name of its own",
+    )
+
+
+def _moves(fronts: Sequence[FrontState], release: str, build: str) -> tuple[tuple[Move, ...], dict[str, str]]:
     """Return what brings the fronts to a release, and why which ones cannot get it."""
     moves: list[Move] = []
     never: list[FrontState] = []
     for front in fronts:
-        slot = front.holder(release)
-        if slot or release in {known.name for known in front.releases}:
+        slot = front.holder(release, build)
+        if slot or front.keeps(release, build):
             moves.append(_move(front, slot or _idle(front), stage=slot is None))
         else:
             never.append(front)
     serving = {move.slot for move in moves}
-    return tuple(moves), {front.host: f"{release} was never staged there; {_way_in(front, serving)}" for front in never}
+    return tuple(moves), {front.host: f"{_lacks(front, release)}; {_way_in(front, serving)}" for front in never}
+
+
+def _lacks(front: FrontState, release: str) -> str:
+    """Return why a front cannot stage the right build of a release by itself."""
+    if front.keeps(release):
+        digest = next(known.digest for known in front.releases if known.name == release)
+        return f"what it keeps as {release} is another build ({digest}), never verified there"
+    return f"{release} was never staged there"
 
 
 def _way_in(front: FrontState, serving: set[str]) -> str:
@@ -211,7 +248,8 @@ def plan_sync(
     plan = plan_rollback(fronts, now=now, to=newest.release, unreachable=unreachable)
     if isinstance(plan, Refusal):
         return plan
-    behind = {front.host for front in fronts if not _serves(front, newest.release)}
+    build = newest.build(newest.release)
+    behind = {front.host for front in fronts if not _serves(front, newest.release, build)}
     moves = tuple(move for move in plan.activation.moves if move.host in behind)
     # The same generation as the others have, where the lagging front is behind it: they are left alone.
     ahead = all(move.expect < newest.generation for move in moves)
@@ -252,7 +290,7 @@ def taken_over(fronts: Sequence[FrontState], run: str, fence: int) -> Refusal | 
 
 
 def _named(fronts: Sequence[FrontState], name: str) -> tuple[str, str] | Refusal:
-    verified = _verified(fronts)
+    verified = verified_releases(fronts)
     known = {release.name for front in fronts for release in front.releases} | {front.release for front in fronts}
     if name in verified or name in {front.release for front in fronts}:
         return name, f"{name} was asked for"
@@ -273,13 +311,13 @@ def _named(fronts: Sequence[FrontState], name: str) -> tuple[str, str] | Refusal
 
 def _target(fronts: Sequence[FrontState]) -> tuple[str, str] | Refusal:
     """Return the release to go back to and why, or why there is none."""
-    verified, newest = _verified(fronts), latest(fronts)
+    verified, newest = verified_releases(fronts), latest(fronts)
     leaving, last = newest.release, newest.history[0] if newest.history else None
     if leaving in verified and newest.phase == STEADY and last and last.takes_back:
         mixed = len({front.release for front in fronts}) > 1
         why = "the fronts disagree: not on all of them" if mixed else "to go further back name one with --to"
         return leaving, f"a release was taken back already ({last.reason}); {why}"
-    before = _before(fronts, newest, verified)
+    before = served_before(fronts, newest)
     if before:
         return before, f"the last verified release before {leaving or 'nothing'}"
     return Refusal(
@@ -288,30 +326,6 @@ def _target(fronts: Sequence[FrontState]) -> tuple[str, str] | Refusal:
         detail=f"verified: {', '.join(verified) or 'none'}",
         hint="a release is verified once a deploy of it went through; deploy one that works",
     )
-
-
-def _before(fronts: Sequence[FrontState], newest: FrontState, verified: Sequence[str]) -> str | None:
-    """Return the last verified release that was active on any front before what `newest` serves.
-
-    What any front says was taken back after it was active does not count. The history of a front is short; behind it
-    the order of the verifications decides.
-    """
-    back, past = taken_back(fronts), [line for front in fronts for line in front.history]
-    for line in sorted(past, key=lambda line: (-line.generation, line.release or "")):
-        counts = line.release in verified and line.release != newest.release
-        if line.release and counts and back.get(line.release, 0) < line.generation < newest.generation:
-            return line.release
-    return next((name for name in verified if name != newest.release and name not in back), None)
-
-
-def _verified(fronts: Sequence[FrontState]) -> list[str]:
-    """Return the names of the verified releases, the last verified first."""
-    at: dict[str, str] = {}
-    for front in fronts:
-        for release in front.releases:
-            if release.verified_at:
-                at[release.name] = max(at.get(release.name, ""), release.verified_at)
-    return sorted(at, key=lambda name: at[name], reverse=True)
 
 
 def _cannot_serve(front: FrontState, slot: str, release: str | None) -> str:
@@ -327,8 +341,9 @@ def _cannot_serve(front: FrontState, slot: str, release: str | None) -> str:
     return ""
 
 
-def _serves(front: FrontState, release: str) -> bool:
-    return front.release == release and front.proxy_up and front.in_sync and front.phase == STEADY
+def _serves(front: FrontState, release: str, build: str) -> bool:
+    there = front.active is not None and front.holder(release, build) == front.active
+    return there and front.proxy_up and front.in_sync and front.phase == STEADY
 
 
 def _move(front: FrontState, slot: str, *, stage: bool = False) -> Move:

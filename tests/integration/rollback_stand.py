@@ -50,9 +50,9 @@ class Front(FrontStand):
         self.release("r1", "2026-11-01T00:00:00Z")
         self.release("r2", "2026-11-02T00:00:00Z")
 
-    def release(self, name: str, verified_at: str | None) -> None:
+    def release(self, name: str, verified_at: str | None, digest: str = "") -> None:
         """What `release verified` leaves behind."""
-        row = {"name": name, "digest": f"sha256:{name}", "verified_at": verified_at}
+        row = {"name": name, "digest": digest or f"sha256:{name}", "verified_at": verified_at}
         (self.state / "releases" / f"{name}.json").write_text(json.dumps(row))
 
     def wipe(self) -> None:

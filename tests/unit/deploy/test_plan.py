@@ -28,6 +28,8 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 def status(given: dict[str, Any]) -> dict[str, Any]:
     """What hostside would say: a slot is `RELEASE [stopped] [closed]`; `verified` is in the order of verification.
 
+    A release is its name, or `NAME@DIGEST`.
+
     A line of the history is `[GENERATION, SLOT, RELEASE, REASON]`, and what else the case needs to say of it.
     """
     slots = {}
@@ -35,7 +37,9 @@ def status(given: dict[str, Any]) -> dict[str, Any]:
         words = text.split()
         running = bool(words) and "stopped" not in words
         state = "closed" if "closed" in words else "open"
-        slots[slot] = {"release": words[0] if words else None, "running": running, "healthy": running, "state": state}
+        name, _, digest = words[0].partition("@") if words else ("", "", "")
+        staged = {"release": name or None, "digest": digest or None}
+        slots[slot] = {**staged, "running": running, "healthy": running, "state": state}
     verified = given["verified"]
     return {
         "active": given["active"],
@@ -46,7 +50,8 @@ def status(given: dict[str, Any]) -> dict[str, Any]:
         "fence": {"fence": given.get("fence", 7), "run": "r"},
         "slots": slots,
         "releases": [
-            {"name": name, "digest": "", "verified_at": _at(verified, name)} for name in given.get("known", verified)
+            {"name": name.partition("@")[0], "digest": name.partition("@")[2], "verified_at": _at(verified, name)}
+            for name in given.get("known", verified)
         ],
         "activations": [_line(*line) for line in given["history"]],
     }
