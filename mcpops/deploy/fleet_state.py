@@ -92,15 +92,28 @@ class FrontState:
         """The release that the active slot holds."""
         return self.slots[self.active].release if self.active else None
 
-    def holder(self, release: str, digest: str = "") -> str | None:
-        """Return the slot that holds a release, the active one first; not as another build than `digest`."""
-        order = [slot for slot in (self.active, *SLOTS) if slot]
+    def holders(self, release: str, digest: str = "") -> list[str]:
+        """Return the slots that hold a release, the active one first; not as another build than `digest`."""
+        order = sorted(SLOTS, key=lambda slot: slot != self.active)
         held = [slot for slot in order if self.slots[slot].release == release]
-        return next((slot for slot in held if same_build(self.slots[slot].digest, digest)), None)
+        return [slot for slot in held if same_build(self.slots[slot].digest, digest)]
 
     def keeps(self, release: str, digest: str = "") -> bool:
         """Whether the front can stage a release again by itself, as this build."""
         return any(known.name == release and same_build(known.digest, digest) for known in self.releases)
+
+    def place(self, release: str, digest: str = "", wanted: str | None = None) -> tuple[str, bool] | None:
+        """Return from which slot this build is to serve, and whether it must be staged there; None if it cannot.
+
+        From `wanted` wherever that can be, else from a slot that holds it, else from the idle one.
+        """
+        held = self.holders(release, digest)
+        free = wanted if wanted != self.active else None  # what is staged is never what serves
+        if wanted and wanted in held:
+            return wanted, False
+        if self.keeps(release, digest) and (free or not held):
+            return free or (other(self.active) if self.active else "blue"), True
+        return (held[0], False) if held else None
 
     def build(self, release: str) -> str:
         """Return the digest of what the front means by a name: what was verified there, else what a slot holds.
@@ -108,8 +121,7 @@ class FrontState:
         Empty where it means nothing by it; what was staged there once and never verified is not meant.
         """
         verified = [known.digest for known in self.releases if known.name == release and known.verified_at]
-        slot = self.holder(release)
-        return next(filter(None, [*verified, self.slots[slot].digest if slot else ""]), "")
+        return next(filter(None, [*verified, *(self.slots[slot].digest for slot in self.holders(release))]), "")
 
     def before(self, slot: str) -> str:
         """Return what was active before `slot` was, the other slot or NO_SLOT; what is active, where that is not it."""

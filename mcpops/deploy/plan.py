@@ -19,7 +19,6 @@ from mcpops.deploy.fleet_state import (
     FrontState,
     SlotState,
     latest,
-    other,
     served_before,
     verified_releases,
 )
@@ -162,23 +161,34 @@ def plan_rollback(
     target = _named(fronts, to) if to else _target(fronts)
     if isinstance(target, Refusal):
         return target
-    release, reason = target
+    return _all_to(fronts, *target, now=now, unreachable=unreachable)
+
+
+def _all_to(
+    fronts: Sequence[FrontState],
+    release: str,
+    reason: str,
+    *,
+    now: datetime,
+    unreachable: Mapping[str, str] | None,
+    slot: str | None = None,
+) -> RollbackPlan | Refusal:
+    """Plan that the fronts serve a release, from `slot` wherever that can be, else from the slot that holds it."""
     build = _one_build(release, {front.host: front.build(release) for front in fronts})
     if isinstance(build, Refusal):
         return build
-    moves, never = _moves(fronts, release, build)
+    moves, never = _moves(fronts, release, build, slot)
     left_out = {**(unreachable or {}), **never}
-    taking_part = [front for front in fronts if front.host not in left_out]
-    if not taking_part:
+    if not moves:
         return Refusal(code=ExitCode.REFUSED, message=f"no front can serve {release}", detail=_lines(left_out))
     activation = Activation(
         release=release,
         generation=_next(fronts),
         moves=moves,
-        already=all(_serves(front, release, build) for front in taking_part),
+        already=not _behind(fronts, moves),
         reasons=(reason,),
     )
-    left = ", ".join(sorted({front.release or "nothing" for front in taking_part} - {release})) or release
+    left = ", ".join(sorted({move.from_release or "nothing" for move in moves} - {release})) or release
     return RollbackPlan(
         activation=activation,
         fence=_fence(fronts, now),
@@ -200,17 +210,13 @@ def _one_build(release: str | None, builds: Mapping[str, str | None]) -> str | R
     )
 
 
-def _moves(fronts: Sequence[FrontState], release: str, build: str) -> tuple[tuple[Move, ...], dict[str, str]]:
+def _moves(
+    fronts: Sequence[FrontState], release: str, build: str, wanted: str | None
+) -> tuple[tuple[Move, ...], dict[str, str]]:
     """Return what brings the fronts to a release, and why which ones cannot get it."""
-    moves: list[Move] = []
-    never: list[FrontState] = []
-    for front in fronts:
-        slot = front.holder(release, build)
-        if slot or front.keeps(release, build):
-            moves.append(_move(front, slot or _idle(front), stage=slot is None))
-        else:
-            never.append(front)
-    serving = {move.slot for move in moves}
+    places = {front.host: front.place(release, build, wanted) for front in fronts}
+    moves = [_move(front, at[0], stage=at[1]) for front in fronts if (at := places[front.host])]
+    serving, never = {move.slot for move in moves}, [front for front in fronts if not places[front.host]]
     return tuple(moves), {front.host: f"{_lacks(front, release)}; {_way_in(front, serving)}" for front in never}
 
 
@@ -245,20 +251,14 @@ def plan_sync(
             message=f"a deploy is under way: {newest.host} bakes {newest.release}",
             hint="wait for it, or take it back: mcpops rollback",
         )
-    plan = plan_rollback(fronts, now=now, to=newest.release, unreachable=unreachable)
+    reason = f"{newest.release} was activated last ({newest.host})"
+    plan = _all_to(fronts, newest.release, reason, now=now, unreachable=unreachable, slot=newest.active)
     if isinstance(plan, Refusal):
         return plan
-    build = newest.build(newest.release)
-    behind = {front.host for front in fronts if not _serves(front, newest.release, build)}
-    moves = tuple(move for move in plan.activation.moves if move.host in behind)
+    behind = _behind(fronts, plan.activation.moves)
     # The same generation as the others have, where the lagging front is behind it: they are left alone.
-    ahead = all(move.expect < newest.generation for move in moves)
-    activation = replace(
-        plan.activation,
-        moves=moves if moves and ahead else plan.activation.moves,
-        generation=newest.generation if moves and ahead else plan.activation.generation,
-        reasons=(f"{newest.release} was activated last ({newest.host})",),
-    )
+    alone = behind and all(move.expect < newest.generation for move in behind)
+    activation = replace(plan.activation, moves=behind, generation=newest.generation) if alone else plan.activation
     last = newest.history[0].reason if newest.history else ""
     return replace(plan, activation=activation, history_reason=last or plan.history_reason)
 
@@ -341,9 +341,10 @@ def _cannot_serve(front: FrontState, slot: str, release: str | None) -> str:
     return ""
 
 
-def _serves(front: FrontState, release: str, build: str) -> bool:
-    there = front.active is not None and front.holder(release, build) == front.active
-    return there and front.proxy_up and front.in_sync and front.phase == STEADY
+def _behind(fronts: Sequence[FrontState], moves: Sequence[Move]) -> tuple[Move, ...]:
+    """Return the moves of the fronts that are not where the move leads, or whose proxy does not know it for good."""
+    whole = {front.host for front in fronts if front.proxy_up and front.in_sync and front.phase == STEADY}
+    return tuple(m for m in moves if m.host not in whole or m.needs_stage or m.slot != m.from_slot)
 
 
 def _move(front: FrontState, slot: str, *, stage: bool = False) -> Move:
@@ -369,10 +370,6 @@ def _already(fronts: Sequence[FrontState], release: str, slots: Mapping[str, str
         already=True,
         reasons=("it is already so on every front",),
     )
-
-
-def _idle(front: FrontState) -> str:
-    return other(front.active) if front.active else "blue"
 
 
 def _next(fronts: Sequence[FrontState]) -> int:

@@ -124,21 +124,32 @@ def test_the_role_brings_a_front_in_and_takes_it_out_again(stand: TwoFronts) -> 
     assert serving(stand) == {"a": ("green", 4), "b": ("", 4)}
 
 
-def test_a_front_that_serves_from_the_slot_that_is_needed_stops_the_deploy(stand: TwoFronts) -> None:
-    """It was away, and what the others serve is in no slot of it, or in the other one."""
-    front = stand.fronts["b"]
-    front.stage("blue", "r0")
-    front.activate("blue", "--reason", "rollback: r2 -> r0")
-    front.stage("green", "r9")
+def test_a_front_that_lags_and_holds_another_release_there_is_left_alone(stand: TwoFronts) -> None:
+    stand.fronts["b"].stage("green", "r9")
     stand.fronts["a"].activate("green", "--reason", "cutover: r2")
-    stand.fronts["a"].activate("green", "--reason", "cutover: r2")
+    done = role(stand, "preflight")
+    assert (done.outcome.good, done.outputs["slot"]) == (True, "blue"), done.reason
+    assert serving(stand) == {"a": ("green", 3), "b": ("green", 2)}
+
+
+def test_a_front_that_serves_from_the_slot_that_is_needed_stops_the_deploy_until_a_sync(stand: TwoFronts) -> None:
+    """It was away during two rollbacks: what the others serve came into its other slot."""
+    stand.fronts["b"].stage("blue", "r2")
+    for name, slot in (("a", "green"), ("b", "blue")):
+        stand.fronts[name].activate(slot, "--reason", "rollback: r1 -> r2")
     before = serving(stand)
     done = role(stand, "preflight")
     assert not done.outcome.good
-    assert "b: serves r0 from blue, another front serves r2 from green" in done.reason
+    assert "a: serves r2 from green, another front serves r2 from blue" in done.reason
     assert "mcpops rollback --sync" in done.reason
     assert "front activate --slot none --generation 4 --expect 3" in done.reason
     assert serving(stand) == before
+
+    code, _, heard = stand.rollback("--sync")
+    assert code == 0, heard
+    assert serving(stand) == {"a": ("green", 4), "b": ("green", 4)}
+    done = role(stand, "preflight")
+    assert (done.outcome.good, done.outputs["slot"]) == (True, "blue"), done.reason
 
 
 def stage(stand: TwoFronts, release: str) -> None:
