@@ -9,14 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import pairwise
 
 from mcpops.core.errors import ExitCode, McpopsError, Refused, Unknown, UsageError
 from mcpops.core.ids import new_fence
-from mcpops.deploy.fleet_state import BAKE, NO_SLOT, STEADY, FrontState, PastActivation, SlotState, other
-
-# Who takes a release back says so in the front's history, in the first word of the reason.
-TAKEN_BACK = ("rollback", "undo", "guard")
+from mcpops.deploy.fleet_state import (
+    BAKE,
+    NO_SLOT,
+    STEADY,
+    FrontState,
+    SlotState,
+    latest,
+    served_before,
+    verified_releases,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +114,9 @@ def plan_cutover(fronts: Sequence[FrontState], slot: str, release: str | None = 
                 detail="nothing was switched on any front",
                 hint="stage the release again, or see `hostside status` there",
             )
+    build = _one_build(wanted, {front.host: front.slots[slot].digest for front in fronts})
+    if isinstance(build, Refusal):
+        return build
     assert wanted is not None  # noqa: S101 - an empty slot was refused above
     if all(front.active == slot and front.in_sync for front in fronts) and len({f.generation for f in fronts}) == 1:
         return _already(fronts, wanted, {front.host: slot for front in fronts})
@@ -121,22 +129,22 @@ def plan_cutover(fronts: Sequence[FrontState], slot: str, release: str | None = 
 
 
 def plan_undo(fronts: Sequence[FrontState], slot: str) -> Activation | Refusal:
-    """Plan that no front sends new requests to `slot`: each goes back to its other slot.
+    """Plan that no front sends new requests to `slot`: each goes back to what was active there before.
 
-    Where that holds nothing (a first deploy), nothing serves afterwards, as nothing did before.
+    Where that was nothing (a first deploy, or a front that is new), nothing serves afterwards, as nothing did before.
     """
     if not fronts:
         return Refusal(code=ExitCode.UNKNOWN, message="no front answered")
-    back = other(slot)
-    slots = {front.host: back if front.slots[back].release else NO_SLOT for front in fronts}
-    release = next((front.slots[back].release for front in fronts if front.slots[back].release), None) or NO_SLOT
+    slots = {front.host: front.before(slot) for front in fronts}
+    held = [front.slots[slots[front.host]].release for front in fronts if slots[front.host] != NO_SLOT]
+    release = next(filter(None, held), NO_SLOT)
     if all(front.active != slot and front.phase == STEADY and front.in_sync for front in fronts):
         return _already(fronts, release, slots)
     return Activation(
         release=release,
         generation=_next(fronts),
         moves=tuple(_move(front, slots[front.host]) for front in fronts),
-        reasons=(f"back to {back}, which holds {release}",),
+        reasons=(f"away from {slot}, back to {release}",),
     )
 
 
@@ -145,34 +153,42 @@ def plan_rollback(
 ) -> RollbackPlan | Refusal:
     """Plan that every front that answered serves a release which was verified before: `to`, or the one before this.
 
-    Refused (9) when no release is verified, usage (2) when `to` is unknown, unknown (3) when no front answered. A
-    front that cannot get the release is left out, with the reason.
+    Refused (9) when no release is verified, or its name stands for two builds; usage (2) when `to` is unknown, unknown
+    (3) when no front answered. A front that cannot get the release is left out, with the reason.
     """
     if not fronts:
         return Refusal(code=ExitCode.UNKNOWN, message="no front answered", detail=_lines(unreachable or {}))
     target = _named(fronts, to) if to else _target(fronts)
     if isinstance(target, Refusal):
         return target
-    release, reason = target
-    left_out = dict(unreachable or {})
-    moves: list[Move] = []
-    for front in fronts:
-        slot = front.holder(release)
-        if slot is None and release not in {known.name for known in front.releases}:
-            left_out[front.host] = f"{release} was never staged there"
-        else:
-            moves.append(_move(front, slot or _idle(front), stage=slot is None))
-    taking_part = [front for front in fronts if front.host not in left_out]
-    if not taking_part:
+    return _all_to(fronts, *target, now=now, unreachable=unreachable)
+
+
+def _all_to(
+    fronts: Sequence[FrontState],
+    release: str,
+    reason: str,
+    *,
+    now: datetime,
+    unreachable: Mapping[str, str] | None,
+    slot: str | None = None,
+) -> RollbackPlan | Refusal:
+    """Plan that the fronts serve a release, from `slot` wherever that can be, else from the slot that holds it."""
+    build = _one_build(release, {front.host: front.build(release) for front in fronts})
+    if isinstance(build, Refusal):
+        return build
+    moves, never = _moves(fronts, release, build, slot)
+    left_out = {**(unreachable or {}), **never}
+    if not moves:
         return Refusal(code=ExitCode.REFUSED, message=f"no front can serve {release}", detail=_lines(left_out))
     activation = Activation(
         release=release,
         generation=_next(fronts),
-        moves=tuple(moves),
-        already=all(_serves(front, release) for front in taking_part),
+        moves=moves,
+        already=not _behind(fronts, moves),
         reasons=(reason,),
     )
-    left = ", ".join(sorted({str(front.release) for front in fronts} - {release})) or release
+    left = ", ".join(sorted({move.from_release or "nothing" for move in moves} - {release})) or release
     return RollbackPlan(
         activation=activation,
         fence=_fence(fronts, now),
@@ -181,36 +197,83 @@ def plan_rollback(
     )
 
 
+def _one_build(release: str | None, builds: Mapping[str, str | None]) -> str | Refusal:
+    """Return the digest that a release's name stands for on all fronts, empty where none tells; or why not one."""
+    told = {host: digest for host, digest in sorted(builds.items()) if digest}
+    if len(set(told.values())) <= 1:
+        return next(iter(told.values()), "")
+    return Refusal(
+        code=ExitCode.REFUSED,
+        message=f"{release} is not the same build on every front",
+        detail=_lines(told),
+        hint="go to another release: mcpops rollback --to; or deploy the right build under a name of its own",
+    )
+
+
+def _moves(
+    fronts: Sequence[FrontState], release: str, build: str, wanted: str | None
+) -> tuple[tuple[Move, ...], dict[str, str]]:
+    """Return what brings the fronts to a release, and why which ones cannot get it."""
+    places = {front.host: front.place(release, build, wanted) for front in fronts}
+    moves = [_move(front, at[0], stage=at[1]) for front in fronts if (at := places[front.host])]
+    serving, never = {move.slot for move in moves}, [front for front in fronts if not places[front.host]]
+    return tuple(moves), {front.host: f"{_lacks(front, release)}; {_way_in(front, serving)}" for front in never}
+
+
+def _lacks(front: FrontState, release: str) -> str:
+    """Return why a front cannot stage the right build of a release by itself."""
+    if front.keeps(release):
+        digest = next(known.digest for known in front.releases if known.name == release)
+        return f"what it keeps as {release} is another build ({digest}), never verified there"
+    return f"{release} was never staged there"
+
+
+def _way_in(front: FrontState, serving: set[str]) -> str:
+    """Return how a front that never had what the others serve, from these slots, gets to serve the same."""
+    if front.active is None or front.active in serving:
+        return "the next deploy brings it in"
+    way_out = "let it serve nothing first (hostside front activate --slot none)"
+    return f"it serves {front.release} from the slot that the next deploy needs: {way_out}"
+
+
 def plan_sync(
     fronts: Sequence[FrontState], *, now: datetime, unreachable: Mapping[str, str] | None = None
 ) -> RollbackPlan | Refusal:
     """Plan that the fronts which were away catch up with the one on which something was activated last."""
     if not fronts:
         return Refusal(code=ExitCode.UNKNOWN, message="no front answered", detail=_lines(unreachable or {}))
-    newest = max(fronts, key=lambda front: front.generation)
+    newest = latest(fronts)
     if newest.release is None:
-        return Refusal(code=ExitCode.REFUSED, message="no front serves a release", hint="mcpops deploy RELEASE")
+        return _nothing_serves(fronts, newest)
     if newest.phase == BAKE:
         return Refusal(
             code=ExitCode.REFUSED,
             message=f"a deploy is under way: {newest.host} bakes {newest.release}",
             hint="wait for it, or take it back: mcpops rollback",
         )
-    plan = plan_rollback(fronts, now=now, to=newest.release, unreachable=unreachable)
+    reason = f"{newest.release} was activated last ({newest.host})"
+    plan = _all_to(fronts, newest.release, reason, now=now, unreachable=unreachable, slot=newest.active)
     if isinstance(plan, Refusal):
         return plan
-    behind = {front.host for front in fronts if not _serves(front, newest.release)}
-    moves = tuple(move for move in plan.activation.moves if move.host in behind)
+    behind = _behind(fronts, plan.activation.moves)
     # The same generation as the others have, where the lagging front is behind it: they are left alone.
-    ahead = all(move.expect < newest.generation for move in moves)
-    activation = replace(
-        plan.activation,
-        moves=moves if moves and ahead else plan.activation.moves,
-        generation=newest.generation if moves and ahead else plan.activation.generation,
-        reasons=(f"{newest.release} was activated last ({newest.host})",),
-    )
+    alone = behind and all(move.expect < newest.generation for move in behind)
+    activation = replace(plan.activation, moves=behind, generation=newest.generation) if alone else plan.activation
     last = newest.history[0].reason if newest.history else ""
     return replace(plan, activation=activation, history_reason=last or plan.history_reason)
+
+
+def _nothing_serves(fronts: Sequence[FrontState], newest: FrontState) -> Refusal:
+    """Return why there is nothing to catch up with: the front that acted last serves nothing."""
+    others = {front.host: front.release for front in fronts if front.release}
+    if not others:
+        return Refusal(code=ExitCode.REFUSED, message="no front serves a release", hint="mcpops deploy RELEASE")
+    return Refusal(
+        code=ExitCode.REFUSED,
+        message=f"{newest.host} was activated last, and serves nothing",
+        detail=_lines(others),
+        hint="take back what the others serve: mcpops rollback; or deploy what all shall serve",
+    )
 
 
 def taken_over(fronts: Sequence[FrontState], run: str, fence: int) -> Refusal | None:
@@ -227,7 +290,7 @@ def taken_over(fronts: Sequence[FrontState], run: str, fence: int) -> Refusal | 
 
 
 def _named(fronts: Sequence[FrontState], name: str) -> tuple[str, str] | Refusal:
-    verified = _verified(fronts)
+    verified = verified_releases(fronts)
     known = {release.name for front in fronts for release in front.releases} | {front.release for front in fronts}
     if name in verified or name in {front.release for front in fronts}:
         return name, f"{name} was asked for"
@@ -248,14 +311,13 @@ def _named(fronts: Sequence[FrontState], name: str) -> tuple[str, str] | Refusal
 
 def _target(fronts: Sequence[FrontState]) -> tuple[str, str] | Refusal:
     """Return the release to go back to and why, or why there is none."""
-    verified = _verified(fronts)
-    newest = max(fronts, key=lambda front: front.generation)
+    verified, newest = verified_releases(fronts), latest(fronts)
     leaving, last = newest.release, newest.history[0] if newest.history else None
-    if leaving in verified and newest.phase == STEADY and last and last.reason.startswith(TAKEN_BACK):
+    if leaving in verified and newest.phase == STEADY and last and last.takes_back:
         mixed = len({front.release for front in fronts}) > 1
         why = "the fronts disagree: not on all of them" if mixed else "to go further back name one with --to"
         return leaving, f"a release was taken back already ({last.reason}); {why}"
-    before = _before(newest.history, leaving, verified)
+    before = served_before(fronts, newest)
     if before:
         return before, f"the last verified release before {leaving or 'nothing'}"
     return Refusal(
@@ -264,30 +326,6 @@ def _target(fronts: Sequence[FrontState]) -> tuple[str, str] | Refusal:
         detail=f"verified: {', '.join(verified) or 'none'}",
         hint="a release is verified once a deploy of it went through; deploy one that works",
     )
-
-
-def _before(history: Sequence[PastActivation], leaving: str | None, verified: Sequence[str]) -> str | None:
-    """Return the last verified release that was active before `leaving`; what was taken back does not count.
-
-    The history of a front is short; behind it the order of the verifications decides.
-    """
-    taken_back: set[str | None] = set()
-    for now, then in pairwise(history):
-        if now.reason.startswith(TAKEN_BACK) and now.release != then.release:
-            taken_back.add(then.release)
-        if then.release in verified and then.release != leaving and then.release not in taken_back:
-            return then.release
-    return next((name for name in verified if name != leaving and name not in taken_back), None)
-
-
-def _verified(fronts: Sequence[FrontState]) -> list[str]:
-    """Return the names of the verified releases, the last verified first."""
-    at: dict[str, str] = {}
-    for front in fronts:
-        for release in front.releases:
-            if release.verified_at:
-                at[release.name] = max(at.get(release.name, ""), release.verified_at)
-    return sorted(at, key=lambda name: at[name], reverse=True)
 
 
 def _cannot_serve(front: FrontState, slot: str, release: str | None) -> str:
@@ -303,8 +341,10 @@ def _cannot_serve(front: FrontState, slot: str, release: str | None) -> str:
     return ""
 
 
-def _serves(front: FrontState, release: str) -> bool:
-    return front.release == release and front.proxy_up and front.in_sync and front.phase == STEADY
+def _behind(fronts: Sequence[FrontState], moves: Sequence[Move]) -> tuple[Move, ...]:
+    """Return the moves of the fronts that are not where the move leads, or whose proxy does not know it for good."""
+    whole = {front.host for front in fronts if front.proxy_up and front.in_sync and front.phase == STEADY}
+    return tuple(m for m in moves if m.host not in whole or m.needs_stage or m.slot != m.from_slot)
 
 
 def _move(front: FrontState, slot: str, *, stage: bool = False) -> Move:
@@ -330,10 +370,6 @@ def _already(fronts: Sequence[FrontState], release: str, slots: Mapping[str, str
         already=True,
         reasons=("it is already so on every front",),
     )
-
-
-def _idle(front: FrontState) -> str:
-    return other(front.active) if front.active else "blue"
 
 
 def _next(fronts: Sequence[FrontState]) -> int:

@@ -50,10 +50,23 @@ class Front(FrontStand):
         self.release("r1", "2026-11-01T00:00:00Z")
         self.release("r2", "2026-11-02T00:00:00Z")
 
-    def release(self, name: str, verified_at: str | None) -> None:
+    def release(self, name: str, verified_at: str | None, digest: str = "") -> None:
         """What `release verified` leaves behind."""
-        row = {"name": name, "digest": f"sha256:{name}", "verified_at": verified_at}
+        row = {"name": name, "digest": digest or f"sha256:{name}", "verified_at": verified_at}
         (self.state / "releases" / f"{name}.json").write_text(json.dumps(row))
+
+    def wipe(self) -> None:
+        """Make it a front that is new: set up, and nothing was ever staged there."""
+        self.stop_proxy()
+        for backend in self.backends.values():
+            backend.kill()
+        for name in ("slots", "releases"):
+            shutil.rmtree(self.state / name)
+            (self.state / name).mkdir()
+        for name in ("history.jsonl", "fence", "guard.json"):
+            (self.state / name).unlink(missing_ok=True)
+        (self.state / "active.map").write_text("time none\ntime.generation 0\ntime.phase steady\n")
+        self.start_proxy()
 
     @property
     def serves(self) -> str:

@@ -215,6 +215,15 @@ def test_no_verified_release_changes_nothing(stand: TwoFronts) -> None:
     assert stand.records() == []
 
 
+def test_two_builds_under_one_name_change_nothing(stand: TwoFronts) -> None:
+    stand.fronts["b"].release("r1", "2026-11-01T00:00:00Z", "sha256:other")
+    code, said, _ = stand.rollback()
+    assert code == 9
+    assert said["error"]["detail"] == "a: sha256:r1\nb: sha256:other"
+    assert slots(stand) == {"a": "green", "b": "green"}
+    assert stand.records() == []
+
+
 def test_to_an_unknown_release_lists_the_known(stand: TwoFronts) -> None:
     code, said, _ = stand.rollback("--to", "r9")
     assert code == 2

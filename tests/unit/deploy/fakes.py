@@ -74,9 +74,9 @@ class FakeFront:
         return answer(changed=True)
 
     def switch(self, slot: str, generation: int, reason: str) -> None:
+        line = {"generation": generation, "from": {"slot": self.active}, "to": {"slot": slot}, "reason": reason}
         self.active, self.generation = slot, generation
-        line = {"generation": generation, "to": {"slot": slot}, "release": self.slots[slot], "reason": reason}
-        self.history.insert(0, line)
+        self.history.insert(0, {**line, "release": self.slots.get(slot)})
 
     def status(self) -> dict[str, Any]:
         return {

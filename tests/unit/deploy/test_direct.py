@@ -277,6 +277,20 @@ def test_bake_trips_while_it_is_watched() -> None:
     assert active(given) == ALL_BLUE
 
 
+def test_bake_lets_a_front_that_came_in_serve_nothing_again() -> None:
+    """Its guard had no slot to go back to: it says that it tripped, and leaves the rest to us."""
+    given = fronts()
+    given["b"] = FakeFront("b", active="none", generation=0, slots={"blue": "", "green": "r2"})
+    assert act(given, "cutover").outcome is Outcome.CHANGED
+    assert active(given) == ALL_GREEN
+    given["b"].verdict = "tripped"
+    report = act(given, "bake")
+    assert report.outcome is Outcome.FAILED
+    assert active(given) == {"a": "blue", "b": "none", "c": "blue"}
+    assert {(front.generation, front.phase) for front in given.values()} == {(3, "steady")}
+    assert act(given, "cutover", "undo").outcome is Outcome.OK
+
+
 def test_bake_without_a_verdict_is_unknown_and_blocks() -> None:
     given = fronts()
     act(given, "cutover")

@@ -26,13 +26,20 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
 def status(given: dict[str, Any]) -> dict[str, Any]:
-    """What hostside would say: a slot is `RELEASE [stopped] [closed]`; `verified` is in the order of verification."""
+    """What hostside would say: a slot is `RELEASE [stopped] [closed]`; `verified` is in the order of verification.
+
+    A release is its name, or `NAME@DIGEST`.
+
+    A line of the history is `[GENERATION, SLOT, RELEASE, REASON]`, and what else the case needs to say of it.
+    """
     slots = {}
     for slot, text in given["slots"].items():
         words = text.split()
         running = bool(words) and "stopped" not in words
         state = "closed" if "closed" in words else "open"
-        slots[slot] = {"release": words[0] if words else None, "running": running, "healthy": running, "state": state}
+        name, _, digest = words[0].partition("@") if words else ("", "", "")
+        staged = {"release": name or None, "digest": digest or None}
+        slots[slot] = {**staged, "running": running, "healthy": running, "state": state}
     verified = given["verified"]
     return {
         "active": given["active"],
@@ -43,13 +50,18 @@ def status(given: dict[str, Any]) -> dict[str, Any]:
         "fence": {"fence": given.get("fence", 7), "run": "r"},
         "slots": slots,
         "releases": [
-            {"name": name, "digest": "", "verified_at": _at(verified, name)} for name in given.get("known", verified)
+            {"name": name.partition("@")[0], "digest": name.partition("@")[2], "verified_at": _at(verified, name)}
+            for name in given.get("known", verified)
         ],
-        "activations": [
-            {"generation": generation, "to": {"slot": slot}, "release": release, "at": "", "reason": reason}
-            for generation, slot, release, reason in given["history"]
-        ],
+        "activations": [_line(*line) for line in given["history"]],
     }
+
+
+def _line(
+    generation: int, slot: str, release: str | None, reason: str, more: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    line = {"generation": generation, "to": {"slot": slot}, "release": release, "at": "", "reason": reason}
+    return {**line, **(more or {})}
 
 
 def _at(verified: list[str], name: str) -> str | None:
@@ -80,16 +92,18 @@ def told(found: Activation | RollbackPlan | Refusal) -> dict[str, Any]:
         "expect": {move.host: move.expect for move in activation.moves},
     }
     for need in ("needs_start", "needs_stage", "needs_open"):
-        data[need] = [move.host for move in activation.moves if getattr(move, need)]
+        data[need] = sorted(move.host for move in activation.moves if getattr(move, need))
     if isinstance(found, RollbackPlan):
         data |= {"fence": found.fence, "left_out": dict(found.left_out), "reason": found.history_reason}
     return data
 
 
+@pytest.mark.parametrize("order", [1, -1], ids=["as given", "in reverse"])
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_case(path: Path) -> None:
+def test_case(path: Path, order: int) -> None:
+    """What is right does not depend on which front the inventory names first."""
     case = json.loads(path.read_text())
-    fronts = [read_front(given["host"], status(given)) for given in case["given"]]
+    fronts = [read_front(given["host"], status(given)) for given in case["given"][::order]]
     found = told(plan(fronts, case["when"]))
     assert {key: found.get(key) for key in case["expected"]} == case["expected"], found
 
