@@ -9,7 +9,7 @@ from mcpops.cli.common import Session, common_options
 
 def _decide(session: Session, run_id: str, decision: str) -> int:
     from mcpops.cli import wire  # noqa: PLC0415
-    from mcpops.engine.gates import whoami  # noqa: PLC0415
+    from mcpops.core.person import whoami  # noqa: PLC0415
     from mcpops.journal.approvals import decide  # noqa: PLC0415
 
     record = wire.open_record(session)

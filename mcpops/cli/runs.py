@@ -139,7 +139,7 @@ def abandon(session: Session, run_id: str, reason: str) -> int:
     from mcpops.ansible.reap import reap  # noqa: PLC0415
     from mcpops.cli import wire  # noqa: PLC0415
     from mcpops.core.errors import Refused  # noqa: PLC0415
-    from mcpops.engine.gates import whoami  # noqa: PLC0415
+    from mcpops.core.person import whoami  # noqa: PLC0415
     from mcpops.journal.abandon import abandon as give_up  # noqa: PLC0415
 
     record = wire.open_record(session)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import stat
 import threading
 import time
@@ -65,6 +67,14 @@ def test_the_record_is_private_and_whole(stand: TwoFronts) -> None:
     assert record["plan"]["release"] == "r1"
     assert record["steps"][0]["hosts"] == {"ok": 0, "changed": 2, "failed": 0, "unreachable": 0}
     assert record["started_at"] <= record["steps"][0]["started_at"] <= record["ended_at"]
+
+
+def test_the_record_names_whom_the_kernel_knows(stand: TwoFronts) -> None:
+    """Not whom an environment variable names."""
+    says = {"LOGNAME": "mallory", "USER": "mallory", "SUDO_USER": ""}
+    assert stand.rollback(environment=says)[0] == 0
+    [record] = stand.records()
+    assert record["requested_by"] == pwd.getpwuid(os.getuid()).pw_name
 
 
 def test_a_second_one_says_that_it_is_so_and_goes_no_further(stand: TwoFronts) -> None:
