@@ -16,7 +16,7 @@ def _decide(session: Session, run_id: str, decision: str) -> int:
     run = record.journal.run(run_id)
     seq = decide(record.store, record.clock, run, decision=decision, by=whoami())
     said = {"id": run.id, "seq": seq, "decision": decision, "by": whoami(), "plan_digest": run.plan_digest}
-    session.emit(said, f"{decision}: run {run.id}, plan {run.plan_digest}\nnext: `mcpops runs resume {run.id}`")
+    session.report(said, f"{decision}: run {run.id}, plan {run.plan_digest}\nnext: `mcpops runs resume {run.id}`")
     return 0
 
 

@@ -178,9 +178,9 @@ def finish(session: Session, place: Workplace, run_id: str, end: End) -> ExitCod
     journal = place.record.journal
     run = journal.run(run_id)
     if session.json:
-        session.emit({**run_json(journal, run), **_cutover(run)}, "")
+        session.report({**run_json(journal, run), **_cutover(run)}, "")
     else:
-        session.emit(None, run_story(journal, run) if session.verbose else summary(run, end))
+        session.report(None, run_story(journal, run) if session.verbose else summary(run, end))
     return end.exit_code
 
 

@@ -125,7 +125,7 @@ def _tell(session: Session, environment: Environment, done: Rollback, record: di
     """Print the outcome: one sentence and one line a front, or the record as JSON."""
     cutover = done.report.outputs["cutover"]
     data = {**record, "cutover": cutover} if record else {"cutover": cutover, "reason": done.report.reason}
-    session.emit(data, _text(environment, done, _path(environment, record)))
+    session.report(data, _text(environment, done, _path(environment, record)))
 
 
 def _path(environment: Environment, record: dict[str, Any]) -> Path | None:

@@ -18,6 +18,7 @@ import pytest
 from mcpops.remote.targets import load_targets
 from tests.integration.front_stand import request
 from tests.integration.rollback_stand import SSHD, TwoFronts
+from tests.streams import run
 
 PORT = 18620
 
@@ -75,6 +76,22 @@ def test_the_record_names_whom_the_kernel_knows(stand: TwoFronts) -> None:
     assert stand.rollback(environment=says)[0] == 0
     [record] = stand.records()
     assert record["requested_by"] == pwd.getpwuid(os.getuid()).pw_name
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"stderr": "closed"}, {"stderr": "broken"}, {"stdout": "full"}, {"stdout": "closed", "stderr": "closed"},
+     {"stdout": "broken", "stderr": "broken"}],
+    ids=str,
+)  # fmt: skip
+def test_it_acts_and_is_recorded_when_nobody_hears_it(stand: TwoFronts, bad: dict[str, str]) -> None:
+    ended = run(stand.command("--json"), **bad)
+    assert ended.returncode == 0, ended.stderr
+    assert slots(stand) == {"a": "blue", "b": "blue"}
+    assert [(record["state"], record["exit_code"]) for record in stand.records()] == [("done", 0)]
+    cut_off(stand, "b")
+    assert run(stand.command("--to", "r2"), **bad).returncode == 3, "its own exit code"
+    assert slots(stand) == {"a": "green", "b": "blue"}
 
 
 def test_a_second_one_says_that_it_is_so_and_goes_no_further(stand: TwoFronts) -> None:
