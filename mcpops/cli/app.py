@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
-from mcpops.cli.common import Session
-from mcpops.core.errors import ExitCode, McpopsError
+from mcpops.cli.common import Session, as_json, open_streams, put, settle_streams, tell
+from mcpops.core.errors import ExitCode, InternalError, Interrupted, McpopsError, UsageError
+
+HELP = frozenset({"-h", "--help", "--version"})
+COMPLETION = "_MCPOPS_COMPLETE"  # how a shell asks; `_MCPOPS_COMPLETE=bash_source mcpops` prints what it needs
 
 # command: (module, attribute, one line of help). Modules are imported when the command is typed, so that
 # `--help` and `--version` stay under 150 ms of CPU.
@@ -69,47 +70,68 @@ def cli() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; return the exit code of the contract. Nothing else in mcpops calls sys.exit."""
+    open_streams()
     session = Session(color="NO_COLOR" not in os.environ)
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return int(cli.main(arguments, prog_name="mcpops", standalone_mode=False, obj=session) or 0)
+        return _exit_code(arguments, session)
+    finally:
+        settle_streams()
+
+
+def _exit_code(arguments: list[str], session: Session) -> int:
+    try:
+        return _call(arguments, session)
     except McpopsError as error:
         return _tell(error, session)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        tell(error.format_message())
         return ExitCode.USAGE
     except click.ClickException as error:
-        return _tell_usage(error, session, as_json=session.json or "--json" in arguments)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("mcpops: interrupted; `mcpops runs list` shows what can be resumed", err=True)
-        return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
-        return ExitCode.FAILED
+        usage = error.ctx.get_usage() if isinstance(error, click.UsageError) and error.ctx else ""
+        return _tell(UsageError(error.format_message(), hint=usage or "see --help"), session, arguments)
+    except (KeyboardInterrupt, EOFError, click.Abort):
+        hint = "`mcpops runs list` shows what can be resumed"
+        return _tell(Interrupted("interrupted", hint=hint), session, arguments, aloud=f"mcpops: interrupted; {hint}")
     except Exception as error:  # noqa: BLE001 - the one place where a bug becomes an exit code
-        traceback.print_exc()
-        click.echo(f"mcpops: internal error: {error!r}; `mcpops runs list` shows the record", err=True)
-        return ExitCode.INTERNAL
+        if isinstance(error, OSError) and HELP & set(arguments):
+            return ExitCode.FAILED  # click prints these two by itself, and nobody reads them any more
+        return _tell_bug(error, session, arguments)
 
 
-def _tell(error: McpopsError, session: Session) -> int:
-    if session.json:
-        click.echo(json.dumps(error.to_json(), ensure_ascii=False))
-    else:
-        where = f"{error.where}: " if error.where else ""
-        click.echo(f"mcpops: error: {where}{error.message}", err=True)
-        for label, text in (("detail", error.detail), ("hint", error.hint)):
-            if text:
-                click.echo(f"mcpops: {label}: {text}", err=True)
+def _call(arguments: list[str], session: Session) -> int:
+    """Run the command. click's own `main` would end the process, silently and with 1, over any broken pipe of it."""
+    asked = os.environ.get(COMPLETION)
+    if asked:
+        from click.shell_completion import shell_complete  # noqa: PLC0415 - a shell asks, while somebody types
+
+        return shell_complete(cli, {}, "mcpops", COMPLETION, asked)
+    try:
+        with cli.make_context("mcpops", list(arguments), obj=session) as context:
+            return int(cli.invoke(context) or 0)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+
+
+def _tell(error: McpopsError, session: Session, arguments: Sequence[str] = (), *, aloud: str = "") -> int:
+    """Tell an error where the caller looks: one object on stdout with --json, else text on stderr.
+
+    `arguments` may say --json before it was understood; `aloud` goes to stderr in any case.
+    """
+    session.json = session.json or "--json" in arguments
+    heard = session.json and put(as_json(error.to_json())) is None
+    if aloud or not heard:
+        tell(aloud or _text(error))
     return int(error.code)
 
 
-def _tell_usage(error: click.ClickException, session: Session, *, as_json: bool) -> int:
-    session.json = as_json
-    usage = error.ctx.get_usage() if isinstance(error, click.UsageError) and error.ctx else ""
-    body: dict[str, Any] = {"message": error.format_message(), "detail": "", "hint": usage, "where": ""}
-    if as_json:
-        click.echo(json.dumps({"error": {"code": int(ExitCode.USAGE), "name": ExitCode.USAGE.word, **body}}))
-    else:
-        click.echo(f"mcpops: error: {body['message']}\nmcpops: hint: {usage or 'see --help'}", err=True)
-    return ExitCode.USAGE
+def _text(error: McpopsError) -> str:
+    where = f"{error.where}: " if error.where else ""
+    labelled = (("error", f"{where}{error.message}"), ("detail", error.detail), ("hint", error.hint))
+    return "\n".join(f"mcpops: {label}: {text}" for label, text in labelled if text)
+
+
+def _tell_bug(error: Exception, session: Session, arguments: Sequence[str]) -> int:
+    what, hint = f"internal error: {error!r}", "`mcpops runs list` shows the record"
+    trace = "".join(traceback.format_exception(error))
+    return _tell(InternalError(what, hint=hint), session, arguments, aloud=f"{trace}mcpops: {what}; {hint}")

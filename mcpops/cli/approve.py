@@ -9,14 +9,14 @@ from mcpops.cli.common import Session, common_options
 
 def _decide(session: Session, run_id: str, decision: str) -> int:
     from mcpops.cli import wire  # noqa: PLC0415
-    from mcpops.engine.gates import whoami  # noqa: PLC0415
+    from mcpops.core.person import whoami  # noqa: PLC0415
     from mcpops.journal.approvals import decide  # noqa: PLC0415
 
     record = wire.open_record(session)
     run = record.journal.run(run_id)
     seq = decide(record.store, record.clock, run, decision=decision, by=whoami())
     said = {"id": run.id, "seq": seq, "decision": decision, "by": whoami(), "plan_digest": run.plan_digest}
-    session.emit(said, f"{decision}: run {run.id}, plan {run.plan_digest}\nnext: `mcpops runs resume {run.id}`")
+    session.report(said, f"{decision}: run {run.id}, plan {run.plan_digest}\nnext: `mcpops runs resume {run.id}`")
     return 0
 
 

@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from mcpops.core.errors import Failed
+
+
+def tell(text: str) -> None:
+    """Say something to a person, on stderr. Nobody may hear it, and nothing that acts depends on it."""
+    with suppress(OSError, ValueError):
+        click.echo(text, err=True)
+
+
+def put(text: str) -> OSError | ValueError | None:
+    """Print on stdout; return why it could not be printed, or None."""
+    try:
+        click.echo(text)
+    except (OSError, ValueError) as error:
+        return error
+    return None
+
+
+def as_json(data: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Return one line of JSON that stdout can take whatever its encoding."""
+    encoding = str(getattr(sys.stdout, "encoding", None) or "utf-8").lower()
+    return json.dumps(data, ensure_ascii=encoding not in ("utf-8", "utf8"))
 
 
 @dataclass
@@ -28,16 +53,61 @@ class Session:
     def say(self, text: str) -> None:
         """Print progress for a person, on stderr."""
         if not self.quiet:
-            click.echo(text, err=True)
+            tell(text)
 
-    def emit(self, data: Any, text: str) -> None:  # noqa: ANN401 - any JSON value
-        """Print data on stdout: one JSON object with --json, else the text."""
-        click.echo(json.dumps(data, ensure_ascii=False) if self.json else text)
+    def emit(self, data: Any, text: str) -> bool:  # noqa: ANN401 - any JSON value
+        """Print the answer to a question on stdout: one JSON object with --json, else the text.
+
+        Returns False when the reader went away, who had enough. Raises Failed when the answer is lost otherwise (a
+        full disk).
+        """
+        error = put(as_json(data) if self.json else text)
+        if error and not isinstance(error, BrokenPipeError):
+            hint = "see where standard output goes, and ask again"
+            raise Failed("the answer could not be written to standard output", detail=str(error), hint=hint)
+        return error is None
+
+    def report(self, data: Any, text: str) -> None:  # noqa: ANN401 - any JSON value
+        """Print what was done, as `emit` does; it stays done when nobody can read that, so this is a warning only."""
+        error = put(as_json(data) if self.json else text)
+        if error:
+            tell(f"mcpops: warning: standard output cannot be written ({error}); what was done is on record")
 
     @property
     def live(self) -> bool:
         """Whether a person watches: stderr is a terminal and nobody asked for quiet or JSON."""
-        return sys.stderr.isatty() and not self.quiet and not self.json
+        try:
+            return sys.stderr.isatty() and not self.quiet and not self.json
+        except ValueError:  # closed
+            return False
+
+
+def open_streams() -> None:
+    """Give each standard stream that the caller closed a way to nowhere, and let stdout take every character.
+
+    Without it the next file that is opened would be standard error, and what is said would go into that.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)  # the lowest free number: the one that was closed
+            setattr(sys, name, os.fdopen(handle, mode, encoding="utf-8"))
+    with suppress(AttributeError, OSError, ValueError):  # in tests it is no file
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def settle_streams() -> None:
+    """Write what is still to be written, and throw away what cannot be.
+
+    Python would try that again at its end, and make an exit code of its own of it.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
 
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -34,7 +34,7 @@ def lab() -> None:
 def up(session: Session, name: str) -> None:
     """Bring the lab up, and write its inventory and releases into the project. Repeating it is safe."""
     found = _ecosystem(session, name).up()
-    session.emit(found, f"{_text(found)}\nnext: mcpops deploy {found['releases'][0]} -e {name}")
+    session.report(found, f"{_text(found)}\nnext: mcpops deploy {found['releases'][0]} -e {name}")
 
 
 @lab.command()
@@ -46,7 +46,7 @@ def down(session: Session, name: str) -> None:
     ecosystem = _ecosystem(session, name)
     ecosystem.down()
     found = ecosystem.status()
-    session.emit(found, _text(found))
+    session.report(found, _text(found))
 
 
 @lab.command()

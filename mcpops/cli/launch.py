@@ -18,11 +18,11 @@ from mcpops.core.canonical import digest
 from mcpops.core.errors import ExitCode, McpopsError, UsageError
 from mcpops.core.files import write_atomic
 from mcpops.core.ids import new_fence, new_run_id
+from mcpops.core.person import whoami
 from mcpops.core.tree import tree_digest
 from mcpops.deploy.cutover import read_fronts
 from mcpops.deploy.plan import taken_over
 from mcpops.engine.decide import End
-from mcpops.engine.gates import whoami
 from mcpops.journal.writes import RunWriter
 from mcpops.model.run import Request, Run
 from mcpops.model.step import Step, StepKind
@@ -178,9 +178,9 @@ def finish(session: Session, place: Workplace, run_id: str, end: End) -> ExitCod
     journal = place.record.journal
     run = journal.run(run_id)
     if session.json:
-        session.emit({**run_json(journal, run), **_cutover(run)}, "")
+        session.report({**run_json(journal, run), **_cutover(run)}, "")
     else:
-        session.emit(None, run_story(journal, run) if session.verbose else summary(run, end))
+        session.report(None, run_story(journal, run) if session.verbose else summary(run, end))
     return end.exit_code
 
 

@@ -55,6 +55,7 @@ def _do(session: Session, environment: Environment, to: str | None, *, sync: boo
         from mcpops.core.clock import SystemClock  # noqa: PLC0415
         from mcpops.core.errors import Fenced  # noqa: PLC0415
         from mcpops.core.ids import new_run_id  # noqa: PLC0415
+        from mcpops.core.person import whoami  # noqa: PLC0415
         from mcpops.deploy.record import RollbackRecord  # noqa: PLC0415
         from mcpops.deploy.rollback import Order, roll_back  # noqa: PLC0415
         from mcpops.model.outcome import AttemptReport, Outcome  # noqa: PLC0415
@@ -62,7 +63,7 @@ def _do(session: Session, environment: Environment, to: str | None, *, sync: boo
         clock = SystemClock()
         order = Order(run=new_run_id(clock.now()), to=to, sync=sync)
         directory, asked = environment.state / "rollbacks", {"to": to, "sync": sync}
-        record = RollbackRecord(directory, order.run, environment.name, _who(), clock.now(), asked)
+        record = RollbackRecord(directory, order.run, environment.name, whoami(), clock.now(), asked)
         notes = Notes(session, record)
         fleet.greet(timeout_s, QUICK_S)
         try:
@@ -120,17 +121,11 @@ def _targets(session: Session, environment: Environment) -> list[Target]:
         return saved
 
 
-def _who() -> str:
-    import getpass  # noqa: PLC0415
-
-    return getpass.getuser()
-
-
 def _tell(session: Session, environment: Environment, done: Rollback, record: dict[str, Any]) -> None:
     """Print the outcome: one sentence and one line a front, or the record as JSON."""
     cutover = done.report.outputs["cutover"]
     data = {**record, "cutover": cutover} if record else {"cutover": cutover, "reason": done.report.reason}
-    session.emit(data, _text(environment, done, _path(environment, record)))
+    session.report(data, _text(environment, done, _path(environment, record)))
 
 
 def _path(environment: Environment, record: dict[str, Any]) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mcpops.cli.common import Session, common_options
+from mcpops.core.errors import ExitCode
 
 if TYPE_CHECKING:
     from mcpops.journal.queries import Journal
@@ -84,14 +84,16 @@ def watch(session: Session, run_id: str) -> int:
     deadline_s = time.monotonic() + (session.timeout_s or 86_400)
     while True:
         run = journal.run(run_id)
-        _tell_changes(session, run, seen)
+        if not _tell_changes(session, run, seen):
+            return int(ExitCode.UNKNOWN)  # nobody reads it any more
         if run.state.value != "running" or time.monotonic() > deadline_s:
             _tell_end(session, journal, run)
-            return run.exit_code if run.exit_code is not None else 3
+            return run.exit_code if run.exit_code is not None else int(ExitCode.UNKNOWN)
         time.sleep(WATCH_PERIOD_S)
 
 
-def _tell_changes(session: Session, run: Run, seen: dict[int, str]) -> None:
+def _tell_changes(session: Session, run: Run, seen: dict[int, str]) -> bool:
+    """Tell what is new; return whether anybody reads it."""
     from mcpops.cli.show import MARKS, step_json  # noqa: PLC0415
 
     for record in run.steps:
@@ -100,20 +102,19 @@ def _tell_changes(session: Session, run: Run, seen: dict[int, str]) -> None:
             continue
         seen[record.seq] = now
         row = step_json(record)
-        if session.json:
-            click.echo(json.dumps(row, ensure_ascii=False))
-        else:
-            said = f": {row['reason']}" if row["reason"] else ""
-            click.echo(f"{MARKS[record.state]} {record.seq:2} {record.step.name} ({row['duration_s']:.1f} s){said}")
+        said = f": {row['reason']}" if row["reason"] else ""
+        if not session.emit(
+            row, f"{MARKS[record.state]} {record.seq:2} {record.step.name} ({row['duration_s']:.1f} s){said}"
+        ):
+            return False
+    return True
 
 
 def _tell_end(session: Session, journal: Journal, run: Run) -> None:
     from mcpops.cli.show import run_json, what_now  # noqa: PLC0415
 
-    if session.json:
-        click.echo(json.dumps(run_json(journal, run), ensure_ascii=False))
-    else:
-        click.echo(f"{run.state.value}{f': {run.reason}' if run.reason else ''}  {what_now(run)}".rstrip())
+    text = f"{run.state.value}{f': {run.reason}' if run.reason else ''}  {what_now(run)}".rstrip()
+    session.emit(run_json(journal, run) if session.json else None, text)
 
 
 @runs.command(epilog="Exit status: as `mcpops deploy`.")
@@ -139,16 +140,17 @@ def abandon(session: Session, run_id: str, reason: str) -> int:
     from mcpops.ansible.reap import reap  # noqa: PLC0415
     from mcpops.cli import wire  # noqa: PLC0415
     from mcpops.core.errors import Refused  # noqa: PLC0415
-    from mcpops.engine.gates import whoami  # noqa: PLC0415
+    from mcpops.core.person import whoami  # noqa: PLC0415
     from mcpops.journal.abandon import abandon as give_up  # noqa: PLC0415
 
     record = wire.open_record(session)
     run = record.journal.run(run_id)
-    if not session.yes and not (session.live and click.confirm(f"give up {run.runbook} in {run.environment}?")):
+    question = f"give up {run.runbook} in {run.environment}?"
+    if not session.yes and not (session.live and click.confirm(question, err=True)):
         raise Refused(f"run {run.id} was not given up", hint="say --yes to give it up")
     give_up(record.store, record.clock, run, by=whoami(), reason=reason)
     reap(run.id, fence=sys.maxsize)  # nothing of it acts any more
-    session.emit({"id": run.id, "state": "abandoned"}, f"abandoned {run.id}; `mcpops status` shows what is in force")
+    session.report({"id": run.id, "state": "abandoned"}, f"abandoned {run.id}; `mcpops status` shows what is in force")
     return 0
 
 

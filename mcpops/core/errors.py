@@ -10,7 +10,8 @@
     ├── Broken            7     undo failed too
     ├── Fenced            8     this process lost its right to act
     ├── Refused           9     a safety rule said no
-    └── InternalError    10     a bug
+    ├── InternalError    10     a bug
+    └── Interrupted     130     Ctrl-C
 
 User errors print `mcpops: error: …` and `mcpops: hint: …` without a traceback; bugs print one.
 The form (message, detail, hint) follows PostgreSQL's error style guide.
@@ -147,6 +148,12 @@ class InternalError(McpopsError):
     """A bug."""
 
     code = ExitCode.INTERNAL
+
+
+class Interrupted(McpopsError):
+    """Ctrl-C. Never raised: the command line makes it of KeyboardInterrupt, to tell it."""
+
+    code = ExitCode.INTERRUPTED
 
 
 BY_CODE: dict[int, type[McpopsError]] = {

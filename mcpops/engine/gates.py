@@ -7,8 +7,6 @@ meanwhile, never laxer.
 
 from __future__ import annotations
 
-import os
-import pwd
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -111,16 +109,6 @@ def gate_executors(inputs: Sequence[GateInputs]) -> dict[str, Executor]:
         return lambda context: GateExecution(context, inputs, judge)
 
     return {name: executor(judge) for name, judge in GATES.items()}
-
-
-def whoami() -> str:
-    """Return the person who acts: the user that the kernel knows, or the one behind sudo when that is root.
-
-    Anybody can set an environment variable, so only root's word about who called it counts.
-    """
-    uid = os.getuid()
-    behind = os.environ.get("SUDO_USER") if uid == 0 else None
-    return behind or pwd.getpwuid(uid).pw_name
 
 
 def _requester(context: StepContext) -> str:

@@ -140,7 +140,7 @@ def _observed(run: Run) -> dict[str, Any]:
 
 
 def _decision(project: Path) -> Any:
-    with mock.patch("mcpops.engine.gates.whoami", return_value="bob"):
+    with mock.patch("mcpops.core.person.whoami", return_value="bob"):
         return _say(project, "approve", WAITING)
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -168,16 +169,24 @@ class TwoFronts:
         """Write the targets file as the last reading of the inventory did."""
         save_targets(self.state / "targets.json", targets, tree_digest(self.project / "inventories" / "prod"))
 
-    def rollback(self, *words: str, forbid: tuple[str, ...] = ()) -> tuple[int, dict[str, Any], str]:
+    def rollback(
+        self, *words: str, forbid: tuple[str, ...] = (), environment: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[str, Any], str]:
         """`mcpops rollback` as a process of its own: exit code, its JSON, what it said on stderr.
 
         Importing a package in `forbid` fails in it.
         """
+        done = subprocess.run(
+            self.command(*words, "--json", forbid=forbid), capture_output=True, text=True, timeout=60, check=False,
+            env={**os.environ, **(environment or {})},
+        )  # fmt: skip
+        return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
+
+    def command(self, *words: str, forbid: tuple[str, ...] = ()) -> list[str]:
+        """The command line of a rollback."""
         program = f"import sys; sys.modules.update(dict.fromkeys({forbid!r})); from mcpops.cli.app import main; "
         program += "sys.exit(main())"
-        argv = [sys.executable, "-c", program, "rollback", "-C", str(self.project), "-e", "prod", "--json", *words]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-        return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
+        return [sys.executable, "-c", program, "rollback", "-C", str(self.project), "-e", "prod", *words]
 
     def records(self) -> list[dict[str, Any]]:
         """What the rollbacks wrote down, the oldest first."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import stat
 import threading
 import time
@@ -16,6 +18,7 @@ import pytest
 from mcpops.remote.targets import load_targets
 from tests.integration.front_stand import request
 from tests.integration.rollback_stand import SSHD, TwoFronts
+from tests.streams import run
 
 PORT = 18620
 
@@ -65,6 +68,30 @@ def test_the_record_is_private_and_whole(stand: TwoFronts) -> None:
     assert record["plan"]["release"] == "r1"
     assert record["steps"][0]["hosts"] == {"ok": 0, "changed": 2, "failed": 0, "unreachable": 0}
     assert record["started_at"] <= record["steps"][0]["started_at"] <= record["ended_at"]
+
+
+def test_the_record_names_whom_the_kernel_knows(stand: TwoFronts) -> None:
+    """Not whom an environment variable names."""
+    says = {"LOGNAME": "mallory", "USER": "mallory", "SUDO_USER": ""}
+    assert stand.rollback(environment=says)[0] == 0
+    [record] = stand.records()
+    assert record["requested_by"] == pwd.getpwuid(os.getuid()).pw_name
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"stderr": "closed"}, {"stderr": "broken"}, {"stdout": "full"}, {"stdout": "closed", "stderr": "closed"},
+     {"stdout": "broken", "stderr": "broken"}],
+    ids=str,
+)  # fmt: skip
+def test_it_acts_and_is_recorded_when_nobody_hears_it(stand: TwoFronts, bad: dict[str, str]) -> None:
+    ended = run(stand.command("--json"), **bad)
+    assert ended.returncode == 0, ended.stderr
+    assert slots(stand) == {"a": "blue", "b": "blue"}
+    assert [(record["state"], record["exit_code"]) for record in stand.records()] == [("done", 0)]
+    cut_off(stand, "b")
+    assert run(stand.command("--to", "r2"), **bad).returncode == 3, "its own exit code"
+    assert slots(stand) == {"a": "green", "b": "blue"}
 
 
 def test_a_second_one_says_that_it_is_so_and_goes_no_further(stand: TwoFronts) -> None:

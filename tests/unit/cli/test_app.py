@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 
 import click
 import pytest
@@ -65,6 +67,41 @@ def test_ctrl_c_is_130(command, capsys):
     command(KeyboardInterrupt())
 
     assert app.main(["status"]) == 130
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "name"), [(KeyboardInterrupt(), 130, "interrupted"), (KeyError(1), 10, "internal")]
+)
+def test_ctrl_c_and_a_bug_are_one_object_too_with_json(command, capsys, raised, code, name):
+    command(raised)
+
+    assert app.main(["status", "--json"]) == code
+    said = capsys.readouterr()
+    error = json.loads(said.out)["error"]
+    assert (error["code"], error["name"]) == (code, name)
+    assert set(error) == {"code", "name", "message", "detail", "hint", "where"}
+    assert "mcpops runs list" in error["hint"]
+    assert "mcpops runs list" in said.err, "a person reads it all the same"
+
+
+def test_a_broken_pipe_inside_of_a_command_is_a_bug_and_not_silence(command, capsys):
+    """click would end the process with exit code 1 and say nothing."""
+    command(BrokenPipeError(32, "Broken pipe"))
+
+    assert app.main(["status"]) == ExitCode.INTERNAL
+    assert "BrokenPipeError" in capsys.readouterr().err
+
+
+def test_an_error_is_told_on_stderr_when_stdout_cannot_take_it(command, capsys, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    command(Fenced("gone", detail="d", hint="h"))
+    monkeypatch.setattr(sys, "stdout", Gone())
+
+    assert app.main(["status", "--json"]) == ExitCode.FENCED
+    assert "mcpops: error: gone" in capsys.readouterr().err
 
 
 def test_a_bug_prints_its_traceback_and_is_10(command, capsys):

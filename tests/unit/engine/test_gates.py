@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -13,7 +11,7 @@ import pytest
 from mcpops.core.clock import to_text
 from mcpops.core.errors import Refused, UsageError
 from mcpops.engine.execution import GateWaits
-from mcpops.engine.gates import GATES, GateInputs, approval, backup_age, freeze, gate_executors, whoami
+from mcpops.engine.gates import GATES, GateInputs, approval, backup_age, freeze, gate_executors
 from mcpops.journal.approvals import decide
 from mcpops.model.outcome import Outcome
 from mcpops.model.run import StepState
@@ -140,12 +138,3 @@ def test_an_environment_may_become_stricter_while_a_run_waits_but_never_laxer(st
     execution = gate(context(stand))
     execution.prepare()
     assert execution.act().outcome is Outcome.OK
-
-
-def test_nobody_but_root_becomes_another_person_by_the_environment(monkeypatch):
-    monkeypatch.setenv("SUDO_USER", "grace")
-    monkeypatch.setattr(os, "getuid", lambda: 0)
-    assert whoami() == "grace"
-
-    monkeypatch.setattr(os, "getuid", lambda: 1)
-    assert whoami() == pwd.getpwuid(1).pw_name
