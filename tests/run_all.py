@@ -13,6 +13,8 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,8 +100,8 @@ def end(process: subprocess.Popen[str]) -> None:
         process.kill()
 
 
-def run(layer: Layer) -> Outcome:
-    """Run a layer with its output shown."""
+def run(layer: Layer, mark: str = "") -> Outcome:
+    """Run a layer with its output shown, `mark` before each line."""
     print(f"\n== {layer.name}", flush=True)
     begun, last = time.monotonic(), ""
     skipped: Counter[str] = Counter()
@@ -111,7 +113,7 @@ def run(layer: Layer) -> Outcome:
     limit.start()
     with process.stdout:
         for line in process.stdout:
-            print(line, end="", flush=True)
+            print(f"{mark}{line}", end="", flush=True)
             last = line.strip() or last
             if found := SKIPPED.fullmatch(line.strip()):
                 skipped[f"{found[3]} ({found[2]})"] += int(found[1])
@@ -122,6 +124,14 @@ def run(layer: Layer) -> Outcome:
         code, last = code or 1, f"ended after {layer.minutes:g} minutes"
     print(f"-- {layer.name}: {'passed' if code == 0 else f'FAILED ({code})'} in {took_s:.0f} s", flush=True)
     return Outcome(layer.name, code == 0, last, skipped)
+
+
+def run_beside(layers: Sequence[Layer]) -> list[Outcome]:
+    """Run layers side by side, each line marked with its layer: each has a core's worth of work and waits a lot."""
+    if len(layers) == 1:
+        return [run(layers[0])]
+    with ThreadPoolExecutor(len(layers)) as pool:
+        return list(pool.map(lambda layer: run(layer, f"{layer.name.split()[0].rstrip(',:'):<8} | "), layers))
 
 
 def tell(outcomes: list[Outcome], without_lab: str) -> None:
@@ -140,14 +150,15 @@ def main() -> int:
     """Run everything; return 0 when every layer that ran passed."""
     begun = time.monotonic()
     outcomes: list[Outcome] = []
-    layers = [*LINT, UNIT, SERVERS]
+    beside = [SERVERS]
     why = lab_missing()
     problem = "" if why else install_packages()
     if problem:  # the machine could have them: this is a failure, and no part to leave out
         outcomes.append(Outcome("packages", False, problem))
     elif not why:
-        layers.append(LAB)
-    outcomes += [run(layer) for layer in layers]
+        beside.append(LAB)
+    outcomes += [run(layer) for layer in (*LINT, UNIT)]
+    outcomes += run_beside(beside)
     tell(outcomes, why)
     passed = sum(outcome.count("passed") for outcome in outcomes)
     failed = sum(outcome.count("failed") + outcome.count("errors?") for outcome in outcomes)

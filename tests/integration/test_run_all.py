@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -29,6 +30,20 @@ def test_a_layer_that_fails_has_failed() -> None:
     good = run(Layer("good", (sys.executable, "-c", "print('1 passed')"), 1))
     bad = run(Layer("bad", (sys.executable, "-c", "print('1 passed'); exit(1)"), 1))
     assert [good, bad] == [Outcome("good", True, "1 passed"), Outcome("bad", False, "1 passed")]
+
+
+def test_layers_run_side_by_side_and_each_line_says_whose_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each waits for a file that the other one makes: one after the other they would not end."""
+    program = "import pathlib, sys, time; mine, other = map(pathlib.Path, sys.argv[1:]); mine.touch()\n"
+    program += "while not other.exists(): time.sleep(0.01)\nprint('1 passed')"
+    with tempfile.TemporaryDirectory() as scratch:
+        files = [f"{scratch}/one", f"{scratch}/two"]
+        argv = [(sys.executable, "-c", program, *pair) for pair in (files, files[::-1])]
+        ended = run_all.run_beside([Layer("one, first", argv[0], 0.5), Layer("two: second", argv[1], 0.5)])
+
+    assert ended == [Outcome("one, first", True, "1 passed"), Outcome("two: second", True, "1 passed")]
+    lines = capsys.readouterr().out.splitlines()
+    assert {"one      | 1 passed", "two      | 1 passed"} <= set(lines)
 
 
 @pytest.mark.parametrize(
