@@ -73,10 +73,12 @@ def test_a_rollback_after_a_preflight_does_not_go_forward(stand: TwoFronts) -> N
     assert stand.rollback()[0] == 0
     stand.save(stand.targets)
     assert serving(stand) == {"a": ("green", 2), "b": ("blue", 3)}
+    stand.fronts["a"].hostside("front", "close", "blue", fence=2)
 
     done = role(stand, "preflight")
     assert done.outcome.good, done.reason
     assert serving(stand) == {"a": ("blue", 3), "b": ("blue", 3)}
+    assert stand.fronts["a"].ask(mcp_session_id="blue.x")[0] == 200, "the deploy of r2 had closed it"
     reasons = {name: status(stand, name)["activations"][0]["reason"] for name in "ab"}
     assert reasons == {"a": "rollback: r2 -> r1", "b": "rollback: r2 -> r1"}
 
