@@ -205,7 +205,8 @@ def parse_parameters(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _drive(session: Session, place: Workplace, writer: RunWriter, planned: Inventory) -> ExitCode:
-    end = place.driver(writer, listener(session), planned, timeout_s=session.timeout_s).drive()
+    with listener(session) as shown:
+        end = place.driver(writer, shown, planned, timeout_s=session.timeout_s).drive()
     return finish(session, place, writer.run_id, end)
 
 
