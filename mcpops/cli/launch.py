@@ -199,7 +199,9 @@ def parse_parameters(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key.isidentifier():
-            raise UsageError(f"-x {pair!r} is not KEY=VALUE", hint="KEY is a variable name of the runbook")
+            # The value may be a secret: it is not shown.
+            said = f"{key!r}=…" if equals else repr(key)
+            raise UsageError(f"-x {said} is not KEY=VALUE", hint="KEY is a variable name of the runbook")
         parameters[key] = value
     return parameters
 

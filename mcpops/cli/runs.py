@@ -25,7 +25,14 @@ def runs() -> None:
 
 
 @runs.command("list", epilog=READS)
-@click.option("--limit", default=20, show_default=True, help="How many, the newest first.")
+@click.option(
+    "--limit",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help="How many, the newest first.",
+)
 @common_options
 @click.pass_obj
 def list_(session: Session, limit: int) -> int:
