@@ -81,9 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _exit_code(arguments: list[str], session: Session) -> int:
     try:
+        _require_text(arguments)
         return _call(arguments, session)
     except McpopsError as error:
-        return _tell(error, session)
+        return _tell(error, session, arguments)
     except click.exceptions.NoArgsIsHelpError as error:
         tell(error.format_message())
         return ExitCode.USAGE
@@ -97,6 +98,17 @@ def _exit_code(arguments: list[str], session: Session) -> int:
         if isinstance(error, OSError) and HELP & set(arguments):
             return ExitCode.FAILED  # click prints these two by itself, and nobody reads them any more
         return _tell_bug(error, session, arguments)
+
+
+def _require_text(arguments: Sequence[str]) -> None:
+    """Raise UsageError for a word that is no text: the record, hosts and JSON take text only."""
+    for number, word in enumerate(arguments, 1):
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            # The word itself is not shown: it may be a secret.
+            hint = "see how the terminal or the script that calls encodes its text"
+            raise UsageError(f"argument {number} of the command line is not UTF-8", hint=hint) from error
 
 
 def _call(arguments: list[str], session: Session) -> int:

@@ -15,6 +15,8 @@ import click
 
 from mcpops.core.errors import Failed
 
+LONGEST_S = 366 * 86_400  # of any duration on the command line: what is longer is a slip, or no number
+
 
 def tell(text: str) -> None:
     """Say something to a person, on stderr. Nobody may hear it, and nothing that acts depends on it."""
@@ -132,8 +134,10 @@ def common_options(command: Command) -> Command:
     """Give a command the common options; they fill the Session and are no parameters of the command."""
 
     def into_session(context: click.Context, parameter: click.Parameter, value: Any) -> None:  # noqa: ANN401
+        field = str(parameter.name)
+        if field == "timeout_s" and value is not None and not 0 < value <= LONGEST_S:
+            raise click.BadParameter(f"expected more than 0 and at most {LONGEST_S} seconds")
         if value not in (None, False, 0):
-            field = str(parameter.name)
             setattr(context.ensure_object(Session), field, False if field == "color" else value)
 
     for flags, field, settings in reversed(_OPTIONS):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mcpops.cli.common import Session, common_options
+from mcpops.cli.common import LONGEST_S, Session, common_options
 from mcpops.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,10 +18,11 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 def seconds(text: str) -> int:
     """Return `90`, `90s`, `15m` or `2h` as seconds. Raises UsageError."""
-    found = re.fullmatch(r"(\d+)([smh]?)", text)
-    if not found:
-        raise UsageError(f"{text!r} is no duration", hint="for example 90s, 15m or 2h")
-    return int(found[1]) * _UNITS[found[2]]
+    found = re.fullmatch(r"(\d{1,9})([smh]?)", text, re.ASCII)
+    length_s = int(found[1]) * _UNITS[found[2]] if found else LONGEST_S + 1
+    if length_s > LONGEST_S:
+        raise UsageError(f"{text!r} is no duration, or longer than a year", hint="for example 90s, 15m or 2h")
+    return length_s
 
 
 @click.command(

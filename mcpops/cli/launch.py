@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mcpops.cli.listen import listener
 from mcpops.cli.show import run_json, run_story, what_now
 from mcpops.cli.wire import FRONTS, Workplace
 from mcpops.core.canonical import digest
-from mcpops.core.errors import ExitCode, McpopsError, UsageError
+from mcpops.core.errors import ExitCode, UsageError
 from mcpops.core.files import write_atomic
 from mcpops.core.ids import new_fence, new_run_id
 from mcpops.core.person import whoami
@@ -76,24 +77,40 @@ def make_plan(
 ) -> Plan:
     """Copy what the run will use, cut the runbook from the copy, and digest all of it.
 
-    `files` (name: text) are kept beside the snapshot; `paths` (variable: name) tell the plays where. Raises UsageError.
+    `files` (name: text) are kept beside the snapshot; `paths` (variable: name) tell the plays where. Raises UsageError,
+    and then leaves no copy behind.
     """
-    source = place.search.find_runbook(runbook)
-    load_runbook(source, place.search.roles_path)  # errors name the file that a person edits, not its copy
     run_id = new_run_id(place.record.clock.now())
     home = place.environment.state / "runs" / run_id
-    tree = snapshot(place.search, place.environment.inventory, home / "snapshot")
-    book = load_runbook(home / "snapshot" / "playbooks" / source.name, (home / "snapshot" / "roles",))
-    for name, text in (files or {}).items():
-        write_atomic(home / KEPT / name, text)
-    steps = _until(book.steps, until)
-    named = {
-        **parameters,
-        **{variable: str(home / KEPT / name) for variable, name in (paths or {}).items()},
-        "mcpops_project": str(place.environment.project),
-    }
-    plan_digest = _plan_digest(tree, home, named, steps)
+    with _whole_or_nothing(home):
+        source = place.search.find_runbook(runbook)
+        # Errors name the file that a person edits, not its copy.
+        _until(load_runbook(source, place.search.roles_path).steps, until)
+        tree = snapshot(place.search, place.environment.inventory, home / "snapshot")
+        book = load_runbook(home / "snapshot" / "playbooks" / source.name, (home / "snapshot" / "roles",))
+        for name, text in (files or {}).items():
+            write_atomic(home / KEPT / name, text)
+        steps = _until(book.steps, until)
+        named = {
+            **parameters,
+            **{variable: str(home / KEPT / name) for variable, name in (paths or {}).items()},
+            "mcpops_project": str(place.environment.project),
+        }
+        plan_digest = _plan_digest(tree, home, named, steps)
     return Plan(run_id, source.stem, steps, named, home / "snapshot", plan_digest)
+
+
+@contextmanager
+def _whole_or_nothing(home: Path) -> Iterator[None]:
+    """Remove what a run would have used when it cannot be made; say it as UsageError when a file was the reason."""
+    try:
+        yield
+    except BaseException as error:
+        shutil.rmtree(home, ignore_errors=True)
+        if isinstance(error, (OSError, UnicodeError)):
+            hint = "mend or remove that file; a name must be UTF-8"
+            raise UsageError("the project cannot be copied for the run", detail=str(error), hint=hint) from error
+        raise
 
 
 def _plan_digest(tree: str, home: Path, parameters: Mapping[str, Any], steps: Sequence[Step]) -> str:
@@ -125,7 +142,7 @@ def begin(session: Session, place: Workplace, plan: Plan) -> ExitCode:
     )
     try:
         writer = RunWriter.begin(place.record.store, place.record.clock, plan.run_id, request)
-    except McpopsError:
+    except Exception:
         discard(plan)
         raise
     session.say(f"run {plan.run_id}: {plan.runbook} in {place.environment.name}")
@@ -145,20 +162,30 @@ def resume(session: Session, place: Workplace, run: Run) -> ExitCode:
     """
     if run.state.ended:
         raise UsageError(f"run {run.id} is {run.state.value}; there is nothing to resume")
-    home = Path(run.snapshot).parent
-    planned = [record.step for record in run.steps if record.step.kind is not StepKind.UNDO]
-    if _plan_digest(tree_digest(home / "snapshot"), home, run.parameters, planned) != run.plan_digest:
-        raise UsageError(
-            f"the snapshot of run {run.id} is not what was planned",
-            detail=f"{home} changed since",
-            hint=f"`mcpops runs abandon {run.id} --yes`, and start again",
-        )
+    _require_planned(run)
     inventory = place.planned(Path(run.snapshot))
     _require_untouched(inventory, run)
     writer = RunWriter.take_over(place.record.store, place.record.clock, run.environment, run.id)
     ended = reap(run.id, fence=writer.lease.fence - 1)
     session.say(f"run {run.id}: resumed" + (f"; ended {ended} processes that it had left" if ended else ""))
     return _drive(session, place, writer, inventory)
+
+
+def _require_planned(run: Run) -> None:
+    """Raise UsageError when what the run uses is not what was planned, and perhaps approved."""
+    home = Path(run.snapshot).parent
+    planned = [record.step for record in run.steps if record.step.kind is not StepKind.UNDO]
+    found, why = "", f"{home} changed since"
+    try:
+        found = _plan_digest(tree_digest(home / "snapshot"), home, run.parameters, planned)
+    except (OSError, UnicodeError) as error:
+        why = str(error)
+    if found != run.plan_digest:
+        raise UsageError(
+            f"the snapshot of run {run.id} is not what was planned",
+            detail=why,
+            hint=f"`mcpops runs abandon {run.id} --yes`, and start again",
+        )
 
 
 def _require_untouched(inventory: Inventory, run: Run) -> None:
@@ -199,13 +226,16 @@ def parse_parameters(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key.isidentifier():
-            raise UsageError(f"-x {pair!r} is not KEY=VALUE", hint="KEY is a variable name of the runbook")
+            # The value may be a secret: it is not shown.
+            said = f"{key!r}=…" if equals else repr(key)
+            raise UsageError(f"-x {said} is not KEY=VALUE", hint="KEY is a variable name of the runbook")
         parameters[key] = value
     return parameters
 
 
 def _drive(session: Session, place: Workplace, writer: RunWriter, planned: Inventory) -> ExitCode:
-    end = place.driver(writer, listener(session), planned, timeout_s=session.timeout_s).drive()
+    with listener(session) as shown:
+        end = place.driver(writer, shown, planned, timeout_s=session.timeout_s).drive()
     return finish(session, place, writer.run_id, end)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mcpops.cli.common import Session
 from mcpops.core.errors import UsageError
+from mcpops.core.tree import files, tree_digest
 
 STATE = ".mcpops"
 
@@ -20,15 +21,37 @@ class Environment:
     inventory: Path
     state: Path
 
+    def inventory_digest(self) -> str:
+        """Return the digest of the inventory's files: saved targets are good as long as it is the same.
+
+        Raises UsageError that names the file when one cannot be read, such as a link that leads nowhere.
+        """
+        try:
+            for path in files(self.inventory):
+                _text(path)
+            return tree_digest(self.inventory)
+        except OSError as error:
+            raise UsageError(
+                "a file of the inventory cannot be read",
+                detail=error.strerror or str(error),
+                hint="mend or remove it; a link must lead somewhere",
+                where=str(error.filename or self.inventory),
+            ) from error
+
     def release_file(self, release: str) -> Path:
         """Return the file of a release: a path, or a name in the environment's or the project's releases/."""
         places = (self.state / "releases", self.inventory / "releases", self.project / "releases")
         found = [Path(release)] if release.endswith((".yml", ".yaml")) else []
         found += [place / f"{release}.yml" for place in places]
-        for path in found:
-            if path.is_file():
-                return path.absolute()
-        known = sorted({path.stem for place in places for path in place.glob("*.yml")})
+        try:
+            there = next((path.absolute() for path in found if path.is_file()), None)
+            known = sorted({path.stem for place in places for path in place.glob("*.yml")})
+        except OSError as error:  # a name that is too long, a directory that may not be read
+            raise UsageError(
+                f"cannot look for release {release!r}", detail=str(error), hint="name one of releases/, without .yml"
+            ) from error
+        if there:
+            return there
         raise UsageError(
             f"no release {release!r} for environment {self.name}",
             detail=f"looked at {', '.join(str(path) for path in found)}",
@@ -38,15 +61,36 @@ class Environment:
 
 def find_project(session: Session) -> Path:
     """Return the project: -C, or the nearest directory upwards that has inventories/. Raises UsageError."""
-    if session.project:
-        if not (session.project / "inventories").is_dir():
-            raise UsageError(f"{session.project} is no project", hint="a project has a directory inventories/")
-        return session.project.resolve()
-    here = Path.cwd()
+    try:
+        return _text(_find_project(session.project))
+    except OSError as error:
+        hint = "change into a project, or name it with -C DIR"
+        raise UsageError("cannot look for the project", detail=str(error), hint=hint) from error
+
+
+def _find_project(named: Path | None) -> Path:
+    if named:
+        if not (named / "inventories").is_dir():
+            raise UsageError(f"{named} is no project", hint="a project has a directory inventories/")
+        return named.resolve()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError as error:
+        hint = "change into a project, or name it with -C DIR"
+        raise UsageError("the current directory is not there any more", hint=hint) from error
     for place in (here, *here.parents):
         if (place / "inventories").is_dir():
             return place
     raise UsageError(f"no project at {here} or above it", hint="change into a project, or name it with -C DIR")
+
+
+def _text(path: Path) -> Path:
+    """Return a path whose name can stand in the record. Raises UsageError."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("the name is not UTF-8", hint="give it another name", where=ascii(str(path))) from error
+    return path
 
 
 def journal_path(project: Path) -> Path:
@@ -57,30 +101,60 @@ def journal_path(project: Path) -> Path:
 def find_environment(session: Session) -> Environment:
     """Return the environment: -e, the project's `default_environment`, or the only inventory. Raises UsageError."""
     project = find_project(session)
-    known = sorted(path.name for path in (project / "inventories").iterdir() if path.is_dir())
+    home = project / "inventories"
+    try:
+        known = sorted(_text(path).name for path in home.iterdir() if path.is_dir())
+    except OSError as error:
+        raise UsageError("cannot be read", detail=str(error), hint="see who may read it", where=str(home)) from error
+    if not known:
+        raise UsageError(
+            f"there is no environment in {home}",
+            detail="expected one directory an environment, found none",
+            hint="write inventories/NAME/hosts.yml, with the hosts that serve in the group `fronts`",
+        )
     name = session.environment or _default(project) or (known[0] if len(known) == 1 else None)
     if name is None:
         raise UsageError("which environment?", detail=f"there are {', '.join(known)}", hint="name one with -e ENV")
     if name not in known:
-        raise UsageError(
-            f"no environment {name!r}", hint=f"known: {', '.join(known) or 'none'}; they are inventories/*"
-        )
-    return Environment(name, project, project / "inventories" / name, project / STATE / name)
+        raise UsageError(f"no environment {name!r}", hint=f"known: {', '.join(known)}; they are inventories/*")
+    return Environment(name, project, home / name, project / STATE / name)
 
 
 def _default(project: Path) -> str | None:
     path = project / "mcpops.yml"
-    if not path.exists():
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
         return None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise _bad_settings(path, "is not UTF-8", str(error), line) from error
+    except OSError as error:
+        raise _bad_settings(path, "cannot be read", error.strerror or str(error)) from error
     import yaml  # noqa: PLC0415 - 12 ms that a rollback need not wait for
 
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        settings = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date and is none
         mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UsageError("cannot be read as YAML", detail=str(error), hint="mend the file", where=where) from error
-    unknown = sorted(set(settings or {}) - {"default_environment"})
+        raise _bad_settings(path, "cannot be read as YAML", str(error), mark.line + 1 if mark else 0) from error
+    return _default_of(settings, path)
+
+
+def _default_of(settings: object, path: Path) -> str | None:
+    if settings is None:
+        return None
+    if not isinstance(settings, dict):
+        raise _bad_settings(path, "expected keys and values", f"found {settings!r}")
+    unknown = [key for key in settings if key != "default_environment"]
     if unknown:
-        raise UsageError(f"unknown key {unknown[0]!r}", hint="known: default_environment", where=str(path))
-    return (settings or {}).get("default_environment")
+        raise _bad_settings(path, f"unknown key {unknown[0]!r}")
+    name = settings.get("default_environment")
+    if name is not None and not isinstance(name, str):
+        raise _bad_settings(path, "default_environment: expected the name of an environment", f"found {name!r}")
+    return name
+
+
+def _bad_settings(path: Path, message: str, detail: str = "", line: int = 0) -> UsageError:
+    hint = "it holds one line, `default_environment: NAME`"
+    return UsageError(message, detail=detail, hint=hint, where=f"{path}:{line}" if line else str(path))

@@ -25,34 +25,48 @@ def runs() -> None:
 
 
 @runs.command("list", epilog=READS)
-@click.option("--limit", default=20, show_default=True, help="How many, the newest first.")
+@click.option(
+    "--limit",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help="How many, the newest first.",
+)
 @common_options
 @click.pass_obj
 def list_(session: Session, limit: int) -> int:
     """List runs, the newest first."""
     from mcpops.cli import wire  # noqa: PLC0415
+    from mcpops.cli.show import interrupted  # noqa: PLC0415
     from mcpops.core.clock import to_text  # noqa: PLC0415
 
-    found = wire.open_record(session).journal.runs(session.environment, limit)
+    journal = wire.open_record(session).journal
+    found = [(run, interrupted(journal, run)) for run in journal.runs(session.environment, limit)]
     rows = [
         {
             "id": run.id,
             "environment": run.environment,
             "runbook": run.runbook,
             "state": run.state.value,
+            "interrupted": left,
             "exit_code": run.exit_code,
             "requested_by": run.requested_by,
             "started_at": to_text(run.started_at),
             "reason": run.reason,
         }
-        for run in found
+        for run, left in found
     ]
-    lines = [
-        f"{row['id']}  {row['environment']:<10} {row['runbook']:<10} {row['state']:<11} {row['reason']}".rstrip()
-        for row in rows
-    ]
+    lines = [_line(run, left) for run, left in found]
     session.emit({"runs": rows}, "\n".join(lines) or "no runs yet")
     return 0
+
+
+def _line(run: Run, left: bool) -> str:
+    from mcpops.cli.show import state_word, what_now  # noqa: PLC0415
+
+    state, said = state_word(run, interrupted=left), what_now(run, interrupted=True) if left else run.reason
+    return f"{run.id}  {run.environment:<10} {run.runbook:<10} {state:<11} {said}".rstrip()
 
 
 @runs.command(epilog=READS)
@@ -71,13 +85,15 @@ def show(session: Session, run_id: str) -> int:
     return 0
 
 
-@runs.command(epilog="Exit status: that of the run; 3 when it has not ended before --timeout.")
+@runs.command(epilog="Exit status: that of the run; 3 when it was interrupted, or has not ended before --timeout.")
 @click.argument("run_id")
 @common_options
 @click.pass_obj
 def watch(session: Session, run_id: str) -> int:
-    """Follow a run until it ends; with --json one object a line."""
+    """Follow a run until it ends, or until nobody drives it any more; with --json one object a line."""
     from mcpops.cli import wire  # noqa: PLC0415
+    from mcpops.cli.show import interrupted  # noqa: PLC0415
+    from mcpops.model.run import RunState  # noqa: PLC0415
 
     journal = wire.open_record(session).journal
     seen: dict[int, str] = {}
@@ -86,9 +102,10 @@ def watch(session: Session, run_id: str) -> int:
         run = journal.run(run_id)
         if not _tell_changes(session, run, seen):
             return int(ExitCode.UNKNOWN)  # nobody reads it any more
-        if run.state.value != "running" or time.monotonic() > deadline_s:
-            _tell_end(session, journal, run)
-            return run.exit_code if run.exit_code is not None else int(ExitCode.UNKNOWN)
+        running, left = run.state is RunState.RUNNING, interrupted(journal, run)
+        if left or not running or time.monotonic() > deadline_s:
+            _tell_end(session, journal, run, left)
+            return int(ExitCode.UNKNOWN) if running or run.exit_code is None else run.exit_code
         time.sleep(WATCH_PERIOD_S)
 
 
@@ -110,10 +127,11 @@ def _tell_changes(session: Session, run: Run, seen: dict[int, str]) -> bool:
     return True
 
 
-def _tell_end(session: Session, journal: Journal, run: Run) -> None:
-    from mcpops.cli.show import run_json, what_now  # noqa: PLC0415
+def _tell_end(session: Session, journal: Journal, run: Run, left: bool) -> None:
+    from mcpops.cli.show import run_json, state_word, what_now  # noqa: PLC0415
 
-    text = f"{run.state.value}{f': {run.reason}' if run.reason else ''}  {what_now(run)}".rstrip()
+    state, hint = state_word(run, interrupted=left), what_now(run, interrupted=left)
+    text = f"{state}{f': {run.reason}' if run.reason else ''}  {hint}".rstrip()
     session.emit(run_json(journal, run) if session.json else None, text)
 
 

@@ -31,6 +31,7 @@ def run_json(journal: Journal, run: Run) -> dict[str, Any]:
         "runbook": run.runbook,
         "plan_digest": run.plan_digest,
         "state": run.state.value,
+        "interrupted": interrupted(journal, run),
         "exit_code": run.exit_code,
         "reason": run.reason,
         "requested_by": run.requested_by,
@@ -73,24 +74,29 @@ def step_json(record: StepRecord) -> dict[str, Any]:
 
 def run_story(journal: Journal, run: Run, *, verbose: bool = False) -> str:
     """Return the run as a person reads it: what, where, how long, what failed first, what to do now."""
-    took = _duration_s(run)
+    took, left = _duration_s(run), interrupted(journal, run)
     lines = [
         f"run {run.id}: {run.runbook} in {run.environment}, asked for by {run.requested_by}",
-        f"{run.state.value}{f' after {took:.1f} s' if took is not None else ''}{_because(run)}",
+        f"{state_word(run, interrupted=left)}{f' after {took:.1f} s' if took is not None else ''}{_because(run)}",
         "",
     ]
     for record in run.steps:
         lines += _step_lines(record, verbose=verbose)
     head, wrong = journal.integrity(run.id)
     lines += ["", f"record: {head} {'verified' if wrong is None else 'NOT VERIFIED: ' + wrong}"]
-    hint = what_now(run, interrupted=interrupted(journal, run))
+    hint = what_now(run, interrupted=left)
     return "\n".join([*lines, *([f"now: {hint}"] if hint else [])])
 
 
 def interrupted(journal: Journal, run: Run) -> bool:
     """Whether a run says that it runs, and nobody drives it any more."""
+    if run.state is not RunState.RUNNING:
+        return False
     held = journal.lease(run.environment)
-    return run.state is RunState.RUNNING and (held is None or held.run_id != run.id or is_dead(held, SystemClock()))
+    if held is not None and held.run_id == run.id and not is_dead(held, SystemClock()):
+        return False
+    # It may have ended between the two looks: a run gives its lease back as it ends.
+    return journal.run(run.id).state is RunState.RUNNING
 
 
 def what_now(run: Run, *, interrupted: bool = False) -> str:
@@ -107,6 +113,11 @@ def what_now(run: Run, *, interrupted: bool = False) -> str:
     if run.state is RunState.RUNNING:
         return f"`mcpops runs watch {run.id}`"
     return ""
+
+
+def state_word(run: Run, *, interrupted: bool) -> str:
+    """Return where a run stands, in one word."""
+    return "interrupted" if interrupted else run.state.value
 
 
 def _because(run: Run) -> str:

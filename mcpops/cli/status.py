@@ -84,6 +84,7 @@ def _journal(environment: Environment) -> dict[str, Any]:
     }
     if not journal_path(environment.project).exists():
         return data
+    from mcpops.cli.show import interrupted  # noqa: PLC0415
     from mcpops.core.clock import SystemClock, to_text  # noqa: PLC0415
     from mcpops.journal.absorb import absorb  # noqa: PLC0415
     from mcpops.journal.lease import is_dead  # noqa: PLC0415
@@ -105,7 +106,13 @@ def _journal(environment: Environment) -> dict[str, Any]:
         }
     data["locked_by"] = journal.locked_by(environment.name)
     data["runs"] = [
-        {"id": run.id, "runbook": run.runbook, "state": run.state.value, "started_at": to_text(run.started_at)}
+        {
+            "id": run.id,
+            "runbook": run.runbook,
+            "state": run.state.value,
+            "interrupted": interrupted(journal, run),
+            "started_at": to_text(run.started_at),
+        }
         for run in journal.runs(environment.name, 5)
     ]
     return data
@@ -137,5 +144,6 @@ def _text(data: dict[str, Any]) -> str:
         lines.append(f"  lease: run {lease['run']} on {lease['holder']}, {how}")
     if data["locked_by"]:
         lines.append(f"  LOCKED: the undo of run {data['locked_by']} failed: `mcpops runs show {data['locked_by']}`")
-    lines += [f"  run {run['id']} {run['runbook']} {run['state']}" for run in data["runs"]]
+    for run in data["runs"]:
+        lines.append(f"  run {run['id']} {run['runbook']} {'interrupted' if run['interrupted'] else run['state']}")
     return "\n".join(lines)

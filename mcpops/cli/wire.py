@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcpops.ansible.inventory import Inventory, load_inventory, targets, tree_digest
+from mcpops.ansible.inventory import Inventory, load_inventory, targets
 from mcpops.cli.common import Session
 from mcpops.cli.direct import direct_executors
-from mcpops.cli.project import STATE, Environment, find_environment, find_project, journal_path
-from mcpops.core.clock import Clock, SystemClock
+from mcpops.cli.project import Environment, find_environment, find_project
+from mcpops.cli.record import Record, open_journal
+from mcpops.core.errors import UsageError
 from mcpops.engine.drive import Driver, Executors, Listener
 from mcpops.engine.gates import SETTINGS, GateInputs, gate_executors
 from mcpops.engine.plays import play_executor, probe_executor
-from mcpops.journal.absorb import absorb
-from mcpops.journal.queries import Journal
-from mcpops.journal.store import Store
 from mcpops.journal.writes import RunWriter
 from mcpops.model.target import Target
 from mcpops.remote.targets import save_targets
@@ -26,21 +25,9 @@ from mcpops.runbook.search import SearchPath
 FRONTS = "fronts"  # the inventory group of the hosts that a deploy acts on
 
 
-@dataclass(frozen=True)
-class Record:
-    """The journal of a project, opened."""
-
-    store: Store
-    journal: Journal
-    clock: Clock
-
-
 def open_record(session: Session) -> Record:
-    """Open the journal of the session's project, and take in the rollbacks that were done without it."""
-    project = find_project(session)
-    store, clock = Store(journal_path(project)), SystemClock()
-    absorb(store, clock, (project / STATE).glob("*/rollbacks/*.json"))
-    return Record(store, Journal(store), clock)
+    """Open the journal of the session's project. Raises UsageError."""
+    return open_journal(find_project(session))
 
 
 @dataclass(frozen=True)
@@ -91,6 +78,14 @@ def open_workplace(session: Session) -> Workplace:
     record = open_record(session)
     inventory = load_inventory(environment.inventory, environment.project, SETTINGS)
     if inventory.groups.get(FRONTS):
-        digest = tree_digest(environment.inventory)
-        save_targets(environment.state / "targets.json", targets(inventory, FRONTS), digest)
+        _keep_targets(environment, targets(inventory, FRONTS))
     return Workplace(environment, record, SearchPath.of(environment.project), inventory)
+
+
+def _keep_targets(environment: Environment, fronts: Sequence[Target]) -> None:
+    path = environment.state / "targets.json"
+    try:
+        save_targets(path, fronts, environment.inventory_digest())
+    except OSError as error:
+        hint = "make room there, or make it yours: a rollback reads it"
+        raise UsageError("cannot be written", detail=str(error), hint=hint, where=str(path)) from error

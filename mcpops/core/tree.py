@@ -12,12 +12,16 @@ from mcpops.core.canonical import digest
 # Never part of what runs: version control, records, caches and build results.
 EXCLUDED = frozenset({".git", ".mcpops", ".venv", "__pycache__", "wheelhouse", ".pytest_cache", ".mypy_cache"})
 
+# Emacs puts a link `.#NAME` that leads nowhere beside a file that somebody edits. Ansible ignores it too.
+EMACS_LOCK = ".#"
+
 
 def files(root: Path) -> Iterator[Path]:
     """Yield the files below `root` (links followed), sorted by path, without EXCLUDED and `*.pyc`.
 
-    A link that leads nowhere is yielded too, so that reading it fails; a directory that cannot be read raises
-    OSError. A link back to a directory above it is not followed. Nothing when `root` is not a directory.
+    A link that leads nowhere is yielded too, so that reading it fails, unless an editor made it; a directory that
+    cannot be read raises OSError. A link back to a directory above it is not followed. Nothing when `root` is not a
+    directory.
     """
     if root.is_dir():
         yield from _below(root, (root.resolve(),))
@@ -31,7 +35,7 @@ def _below(directory: Path, above: tuple[Path, ...]) -> Iterator[Path]:
             real = path.resolve()
             if real not in above:
                 yield from _below(path, (*above, real))
-        elif path.is_file() or path.is_symlink():
+        elif path.is_file() or (path.is_symlink() and not path.name.startswith(EMACS_LOCK)):
             yield path
 
 

@@ -196,7 +196,8 @@ def _status() -> dict[str, Any]:
 
     lease = {"run": RUN, "doing": "runbook deploy", "holder": "control", "since": "2026-11-24T12:00:01.000Z"}
     lease |= {"fence": 1795521601000, "interrupted": False}
-    run = {"id": RUN, "runbook": "deploy", "state": "running", "started_at": "2026-11-24T12:00:01.000Z"}
+    run = {"id": RUN, "runbook": "deploy", "state": "running", "interrupted": False}
+    run |= {"started_at": "2026-11-24T12:00:01.000Z"}
     later = {"backups": [], "certificates": [], "schedules": [], "overdue": []}
     acts = {"lease": lease, "locked_by": None, "runs": [run]}
     return {"environment": "local", **_fronts(_Fleet()), **acts, **later}  # type: ignore[arg-type]

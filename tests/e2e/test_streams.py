@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from demo.record import in_terminal
 from tests.e2e.stand import MCPOPS
 from tests.streams import BAD, run
 
@@ -18,13 +24,13 @@ RUNBOOK = """
   hosts: here
   gather_facts: false
   tasks:
-    - name: Say [/red] and [error] and :warning
+    - name: Leave [/red] and [error]
       ansible.builtin.copy: {dest: "{{ mcpops_project }}/first", content: "", mode: "0600"}
 - name: second
   hosts: here
   gather_facts: false
   tasks:
-    - name: Fail, and say it
+    - name: Do [bold]what[/x] is asked for
       ansible.builtin.command: "{{ command | default('true') }}"
       changed_when: true
 """
@@ -66,6 +72,40 @@ def test_a_run_goes_to_its_end_and_ends_with_its_own_exit_code(project, bad, com
     if bad == {"stdout": "full"}:
         assert "standard output cannot be written" in ended.stderr
         assert "Traceback" not in ended.stderr
+
+
+def test_a_terminal_shows_a_text_that_looks_like_markup(project):
+    code, seen = in_terminal([str(MCPOPS), "run", "small", "-C", str(project), "-x", "command=false"])
+
+    assert code == 1, seen
+    assert "here: Do [bold]what[/x] is asked for: failed" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen)
+    assert [row["state"] for row in runs(project)] == ["failed"]
+
+
+def test_ctrl_c_gives_the_terminal_its_cursor_back(project):
+    ours, theirs = pty.openpty()
+    argv = [str(MCPOPS), "run", "small", "-C", str(project), "-x", "command=sleep 30"]
+    with subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+        os.close(theirs)
+        seen, asked = b"", False
+        while chunk := _read(ours):
+            seen += chunk
+            if b"second" in seen and not asked:
+                process.send_signal(signal.SIGINT)
+                asked = True
+    os.close(ours)
+
+    assert process.returncode == 130, seen
+    assert seen.rindex(b"\x1b[?25h") > seen.rindex(b"\x1b[?25l")
+    [left] = runs(project)
+    assert run([str(MCPOPS), "runs", "abandon", left["id"], "--yes"], cwd=project).returncode == 0
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # how Linux tells the end of a terminal
+        return b""
 
 
 @pytest.mark.parametrize(("how", "code"), [("closed", 0), ("broken", 0), ("full", 1)])
