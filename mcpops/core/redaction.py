@@ -13,12 +13,12 @@ MASK = "***"
 
 # Shorter values occur by chance in ordinary text: masking them would destroy messages and tell their place.
 SHORTEST = 4
-# A line of a key file is looked for on its own; below this length lines are things like "}" or "---".
-SHORTEST_LINE = 16
+# A line of a longer value is looked for on its own, as a diff shows it; shorter ones are things like "}" or "---".
+SHORTEST_LINE = 8
 
 
 class Redactor:
-    """Replaces known values by `***`. Build it once for an attempt; calling it is one pass of one pattern.
+    """Replaces known values by `***`. Build it once for an attempt: a key file alone has hundreds of spellings.
 
     `longest` is the length of the longest spelling of any value, in characters.
     """
@@ -28,13 +28,14 @@ class Redactor:
         for value in values:
             forms |= _forms(value)
         # Longest first: a value that is the start of another one must not leave the other's tail behind.
-        ordered = sorted(forms, key=len, reverse=True)
-        self.longest = len(ordered[0]) if ordered else 0
-        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        self._forms = sorted(forms, key=len, reverse=True)
+        self.longest = len(self._forms[0]) if forms else 0
 
     def __call__(self, text: str) -> str:
         """Return `text` without the known values."""
-        return self._pattern.sub(MASK, text) if self._pattern else text
+        # Mostly there is none. In 4 KB one pattern of 600 forms takes 13 ms, and looking for each of them 1 ms.
+        found = [form for form in self._forms if form in text]
+        return re.sub("|".join(map(re.escape, found)), MASK, text) if found else text
 
     def value(self, value: Any) -> Any:  # noqa: ANN401 - any JSON value
         """Return a JSON value with every text in it redacted, keys too."""
@@ -48,7 +49,7 @@ class Redactor:
 
 
 def _forms(value: str) -> set[str]:
-    """Return the spellings of one value: raw, per line, base64, URL-encoded, JSON-escaped."""
+    """Return the spellings of one value: raw, per line, base64, URL-encoded, escaped for JSON, Python and a shell."""
     if len(value.strip()) < SHORTEST:
         return set()
     forms = {value, value.strip()}
@@ -58,6 +59,7 @@ def _forms(value: str) -> set[str]:
     for raw in list(forms):
         forms |= {quote(raw, safe=""), quote(raw), quote_plus(raw)}
         forms |= {json.dumps(raw)[1:-1], json.dumps(raw, ensure_ascii=False)[1:-1]}
+        forms |= {repr(raw)[1:-1], raw.replace("'", "'\"'\"'")}
         forms |= _base64_forms(raw.encode())
     return forms
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import pickle
+import shlex
 import traceback
 from urllib.parse import quote, quote_plus
 
@@ -11,7 +12,7 @@ import pytest
 from mcpops.core.redaction import MASK, Redactor
 from mcpops.core.secret import Secret
 
-VALUE = 'S3cr/et+ "päss'
+VALUE = "S3cr/et+ \"päss's"
 
 
 @pytest.mark.parametrize(
@@ -25,12 +26,14 @@ VALUE = 'S3cr/et+ "päss'
         json.dumps(VALUE, ensure_ascii=False),
         base64.b64encode(VALUE.encode()).decode(),
         base64.urlsafe_b64encode(VALUE.encode()).decode(),
+        repr(VALUE),
+        shlex.quote(VALUE),
     ],
 )
 def test_every_spelling_is_masked(spelling: str) -> None:
     said = Redactor([VALUE])(f"before {spelling} after")
     assert MASK in said
-    assert spelling.strip('"') not in said
+    assert spelling.strip("'\"") not in said
     assert said.startswith("before ")
     assert said.endswith(" after")
 
@@ -50,6 +53,11 @@ def test_a_key_file_is_masked_line_by_line() -> None:
     key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0\nBAQEFAASCBKcwggSjAgEAAo\n-----END PRIVATE KEY-----\n"
     said = Redactor([key])("got MIIEvQIBADANBgkqhkiG9w0 in line 2")
     assert said == f"got {MASK} in line 2"
+
+
+def test_lines_of_a_value_are_masked_unless_they_say_nothing() -> None:
+    said = Redactor(["{\n  ann:$apr1$x\n}\n"])("{\n+  ann:$apr1$x\n}\n")
+    assert said == f"{{\n+  {MASK}\n}}\n"
 
 
 def test_the_longer_of_two_values_is_masked_whole() -> None:
