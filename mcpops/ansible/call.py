@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mcpops.core.secret import Secret
+
 # In the environment of every process of an attempt, for the reaper: run:fence:attempt. It carries the fence
 # because a stale controller that reaped by run alone would kill its successor (seen in the prototype).
 MARKER = "MCPOPS_ATTEMPT"
@@ -31,7 +33,7 @@ class PlayCall:
     fence: int
     runbook: str = "step.yml"
     variables: Mapping[str, Any] = field(default_factory=dict)
-    secrets: tuple[str, ...] = ()
+    secrets: tuple[Secret, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float = 600.0
     minimum_hosts: int = 1

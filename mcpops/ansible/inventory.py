@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import getpass
-import json
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mcpops.ansible.environment import minimal_environment
+from mcpops.ansible.ask import ask
+from mcpops.ansible.environment import NO_PASSWORD, require_vault_passwords
 from mcpops.core import tree
 from mcpops.core.errors import UsageError
 from mcpops.model.target import Target
 
-_DEADLINE_S = 60.0  # reading takes 0.6 s; a slow dynamic inventory gets its time
 # What `targets` reads; resolved together, so that a template may use any other variable.
 _NAMES = (
     "ansible_host",
@@ -33,9 +31,6 @@ _NAMES = (
 )
 # Connection plugins that end in an ssh of the same host, port, user and key.
 _SSH = frozenset({"ssh", "smart", "paramiko_ssh", "paramiko", "warm"})
-# The project's directory. In a run the inventory is a copy, so `inventory_dir` does not lead there; an inventory
-# that also serves plain ansible-playbook says `{{ mcpops_project | default(inventory_dir ~ '/../..') }}`.
-PROJECT_VARIABLE = "mcpops_project"
 _SYSTEM_PYTHON = "/usr/bin/python3"
 
 
@@ -76,49 +71,27 @@ def load_inventory(env_dir: Path, project: Path, names: Iterable[str] = ()) -> I
     if not env_dir.exists():
         raise UsageError(f"the inventory {env_dir} is not there", hint="mcpops init DIR writes one", where=str(env_dir))
     wanted = list(dict.fromkeys((*_NAMES, *names)))
-    home = project.resolve()
-    question = {
-        "sources": [str(env_dir.resolve())],
-        "names": wanted,
-        "playbook_dir": str(home / "playbooks" if (home / "playbooks").is_dir() else home),
-        "extra": {PROJECT_VARIABLE: str(home)},
-    }
-    answer = _ask(question, project, env_dir)
+    answer = ask("inventory_dump", env_dir, project, project, names=wanted)
     if answer["errors"]:
-        raise UsageError(
-            f"the inventory {env_dir} cannot be read",
-            detail="\n".join(answer["errors"]),
-            hint=f"ansible-inventory -i {env_dir} --list shows what Ansible makes of it",
-            where=str(env_dir),
-        )
+        raise _unreadable(env_dir, project, answer)
     groups = {name: tuple(hosts) for name, hosts in answer["groups"].items()}
     inventory = Inventory(env_dir, groups, answer["variables"])
     inventory.group("all")
     return inventory
 
 
-def _ask(question: Mapping[str, Any], project: Path, env_dir: Path) -> dict[str, Any]:
-    # A file of the inventory that cannot be read would silently leave its hosts out.
-    settings = {"ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True", "ANSIBLE_NOCOLOR": "True"}
-    if (project / "ansible.cfg").is_file():
-        settings["ANSIBLE_CONFIG"] = str((project / "ansible.cfg").resolve())
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "mcpops.ansible.inventory_dump"],
-            input=json.dumps(question),
-            capture_output=True,
-            text=True,
-            timeout=_DEADLINE_S,
-            check=False,
-            env=minimal_environment(settings),
-        )
-        answer: dict[str, Any] = json.loads(done.stdout)
-    except subprocess.TimeoutExpired as error:
-        raise UsageError(f"the inventory {env_dir} took more than {_DEADLINE_S:g} s", where=str(env_dir)) from error
-    except json.JSONDecodeError as error:
-        last = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise UsageError(f"the inventory {env_dir} cannot be read", detail=last, where=str(env_dir)) from error
-    return answer
+def _unreadable(env_dir: Path, project: Path, answer: Mapping[str, Any]) -> UsageError:
+    """Return the error for an inventory that Ansible cannot read; raise it for a vault password that is not there."""
+    hint = f"ansible-inventory -i {env_dir} --list shows what Ansible makes of it"
+    if answer["encrypted"]:
+        require_vault_passwords(project)
+        hint = NO_PASSWORD
+    return UsageError(
+        f"the inventory {env_dir} cannot be read",
+        detail="\n".join(answer["errors"]),
+        hint=hint,
+        where=answer["encrypted"] or str(env_dir),
+    )
 
 
 def targets(inventory: Inventory, group: str = "fronts") -> list[Target]:

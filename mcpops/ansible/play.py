@@ -39,6 +39,7 @@ class _Record:
         self._on_result = on_result
         self.results: list[Result] = []
         self.outputs: dict[str, Any] = {}
+        self.masked: list[str] = []
         self.ended = False
         self.empty = False
         self.lost = ""
@@ -61,7 +62,9 @@ class _Record:
             self._on_result(result)
         elif kind == "stats":
             self.ended = True
-            self.outputs = self._redactor.value(message["outputs"])
+            told: dict[str, Any] = message["outputs"]
+            self.outputs = self._redactor.value(told)
+            self.masked = [self._redactor(name) for name, value in told.items() if self._redactor.value(value) != value]
         elif kind == "empty":
             self.empty = True
         elif kind == "lost":
@@ -80,7 +83,7 @@ def run_play(call: PlayCall, on_result: Callable[[Result], None], cancel: thread
     as the call (the worker dies with the thread that started it).
     """
     variables, revealed = _reveal(call.variables)
-    secrets = [*call.secrets, *revealed]
+    secrets = [*(secret.reveal() for secret in call.secrets), *revealed]
     redactor = Redactor(secrets)
     record = _Record(redactor, on_result)
     began_s = time.monotonic()
@@ -232,6 +235,9 @@ def _report(call: PlayCall, record: _Record, stopped: str, trouble: str, duratio
         why = record.said or ("" if record.exit_code == 0 else trouble)
         reason = f"{reason}: {why}" if why else reason
     outputs = record.outputs
+    if record.masked and outcome.good:  # a later step would take the mask for the value
+        outcome = Outcome.UNKNOWN
+        reason = f"the step hands on a secret by set_stats, which no record may hold: {', '.join(record.masked)}"
     if len(json.dumps(outputs).encode()) > OUTPUTS_BYTES:
         outcome, outputs = Outcome.UNKNOWN, {}
         reason = f"the step hands on more than {OUTPUTS_BYTES} bytes by set_stats"

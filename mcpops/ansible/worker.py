@@ -157,6 +157,7 @@ def _ansible_environment(root: Path) -> dict[str, str]:
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(root / "cp"),
         "ANSIBLE_LOCAL_TEMP": str(root / "tmp"),
         "ANSIBLE_HOST_KEY_CHECKING": "True",  # ansible-runner turns it off when nobody says anything
+        "ANSIBLE_ASK_VAULT_PASS": "False",  # there is nobody to type it
         "ANSIBLE_NOCOLOR": "True",
         "ANSIBLE_NOCOWS": "True",
         # Before ansible-runner's own: see callback/awx_display.py.

@@ -11,6 +11,7 @@ from typing import Any
 
 from mcpops.ansible.inventory import Inventory, targets
 from mcpops.ansible.reap import reap
+from mcpops.ansible.vault import Vault
 from mcpops.cli.common import Session
 from mcpops.cli.listen import listener
 from mcpops.cli.show import run_json, run_story, what_now
@@ -141,12 +142,13 @@ def begin(session: Session, place: Workplace, plan: Plan) -> ExitCode:
         steps=plan.steps,
     )
     try:
+        vault = place.vault(plan.snapshot)
         writer = RunWriter.begin(place.record.store, place.record.clock, plan.run_id, request)
     except Exception:
         discard(plan)
         raise
     session.say(f"run {plan.run_id}: {plan.runbook} in {place.environment.name}")
-    return _drive(session, place, writer, place.inventory)
+    return _drive(session, place, writer, place.inventory, vault)
 
 
 def discard(plan: Plan) -> None:
@@ -165,10 +167,11 @@ def resume(session: Session, place: Workplace, run: Run) -> ExitCode:
     _require_planned(run)
     inventory = place.planned(Path(run.snapshot))
     _require_untouched(inventory, run)
+    vault = place.vault(Path(run.snapshot))
     writer = RunWriter.take_over(place.record.store, place.record.clock, run.environment, run.id)
     ended = reap(run.id, fence=writer.lease.fence - 1)
     session.say(f"run {run.id}: resumed" + (f"; ended {ended} processes that it had left" if ended else ""))
-    return _drive(session, place, writer, inventory)
+    return _drive(session, place, writer, inventory, vault)
 
 
 def _require_planned(run: Run) -> None:
@@ -233,9 +236,9 @@ def parse_parameters(pairs: Sequence[str]) -> dict[str, str]:
     return parameters
 
 
-def _drive(session: Session, place: Workplace, writer: RunWriter, planned: Inventory) -> ExitCode:
+def _drive(session: Session, place: Workplace, writer: RunWriter, planned: Inventory, vault: Vault) -> ExitCode:
     with listener(session) as shown:
-        end = place.driver(writer, shown, planned, timeout_s=session.timeout_s).drive()
+        end = place.driver(writer, shown, planned, vault, timeout_s=session.timeout_s).drive()
     return finish(session, place, writer.run_id, end)
 
 

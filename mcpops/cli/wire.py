@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from mcpops.ansible.inventory import Inventory, load_inventory, targets
+from mcpops.ansible.vault import Vault, open_vault
 from mcpops.cli.common import Session
 from mcpops.cli.direct import direct_executors
 from mcpops.cli.project import Environment, find_environment, find_project
 from mcpops.cli.record import Record, open_journal
 from mcpops.core.errors import UsageError
+from mcpops.core.redaction import Redactor
 from mcpops.engine.drive import Driver, Executors, Listener
 from mcpops.engine.gates import SETTINGS, GateInputs, gate_executors
 from mcpops.engine.plays import play_executor, probe_executor
@@ -47,23 +49,29 @@ class Workplace:
         """Return how to reach the fronts. Raises UsageError."""
         return targets(self.inventory, FRONTS)
 
+    def vault(self, snapshot: Path) -> Vault:
+        """Return what Ansible's vault keeps in a snapshot; raise UsageError when a run could not decrypt it."""
+        return open_vault(snapshot, self.environment.project, self.environment.inventory)
+
     def driver(
-        self, writer: RunWriter, listener: Listener, planned: Inventory, *, timeout_s: float | None = None
+        self, writer: RunWriter, listener: Listener, planned: Inventory, vault: Vault, *, timeout_s: float | None = None
     ) -> Driver:
         """Return the driver of a run, with the tables of how its steps are done.
 
         `planned` is the inventory of the run's snapshot: where the run acts, and with today's what its gates ask.
+        `vault` is that of the snapshot too: its values are taken out of everything that the run tells.
         """
         record = self.record
         inputs = [GateInputs(_settings(known), record.journal, record.clock) for known in (planned, self.inventory)]
         executors = Executors(
-            play=play_executor(lambda step: step.body),
-            probe=probe_executor(probe_play),
+            play=play_executor(lambda step: step.body, vault),
+            probe=probe_executor(probe_play, vault),
             direct=direct_executors(lambda: targets(planned, FRONTS)),
             gates=gate_executors(inputs),
             undo_play=undo_play,
         )
-        return Driver(record.journal, writer, executors, listener, timeout_s=timeout_s)
+        redactor = Redactor(secret.reveal() for secret in vault.secrets)
+        return Driver(record.journal, writer, executors, listener, redactor, timeout_s=timeout_s)
 
 
 def _settings(inventory: Inventory) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mcpops.core.errors import ExitCode, Fenced, McpopsError
 from mcpops.core.failpoint import failpoint
+from mcpops.core.redaction import Redactor
 from mcpops.engine.decide import End, decide, to_undo
 from mcpops.engine.execution import Execution, Executor, GateWaits, StepContext
 from mcpops.engine.heartbeat import Heartbeat
@@ -47,7 +48,9 @@ class Listener:
 class Driver:
     """Drives one run, under the lease of `writer`, until it ends or waits.
 
-    `timeout_s` bounds what goes forward: a step still at work then is unknown, and what was done is taken back.
+    What `redactor` knows is in nothing that is written or told: a play takes it out by itself, before it shortens a
+    text, but gates and direct steps quote hosts and the inventory too. `timeout_s` bounds what goes forward: a step
+    still at work then is unknown, and what was done is taken back.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Driver:
         writer: RunWriter,
         executors: Executors,
         listener: Listener,
+        redactor: Redactor,
         *,
         timeout_s: float | None = None,
     ) -> None:
@@ -63,6 +67,7 @@ class Driver:
         self.writer = writer
         self.executors = executors
         self.listener = listener
+        self.redactor = redactor
         self.cancel = threading.Event()
         self._until_s = writer.clock.monotonic_s() + timeout_s if timeout_s is not None else None
 
@@ -128,7 +133,15 @@ class Driver:
                 raise
             except McpopsError as error:
                 problem = _from_error(error)
-        return replace(problem, duration_s=self.writer.clock.monotonic_s() - started_s)
+        return replace(self._clean(problem), duration_s=self.writer.clock.monotonic_s() - started_s)
+
+    def _clean(self, report: AttemptReport) -> AttemptReport:
+        """Redact what a report says; its outputs are data, and whoever made them answers for them."""
+        results = tuple(map(self._clean_result, report.results))
+        return replace(report, reason=self.redactor(report.reason), results=results)
+
+    def _clean_result(self, result: Result) -> Result:
+        return replace(result, task=self.redactor(result.task), message=self.redactor(result.message))
 
     def _conclude(self, run: Run, record: StepRecord, number: int, report: AttemptReport) -> None:
         failpoint(f"before-outcome:{record.step.name}")
@@ -167,7 +180,7 @@ class Driver:
             variables=_variables(run),
             snapshot=Path(run.snapshot),
             cancel=self.cancel,
-            on_result=lambda result: self.listener.result(record, result),
+            on_result=lambda result: self.listener.result(record, self._clean_result(result)),
         )
 
     def _bounded(self, step: Step) -> Step:
@@ -192,7 +205,8 @@ class Driver:
     def _end_fenced(self, error: Fenced) -> None:
         """Say in the record that hosts refused this run; without the lease nothing can be said."""
         try:
-            self.writer.end(RunState.FAILED, ExitCode.FENCED, f"{error.message}: {error.detail}")
+            said = self.redactor(f"{error.message}: {error.detail}")
+            self.writer.end(RunState.FAILED, ExitCode.FENCED, said)
         except Fenced:
             return
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from mcpops.ansible.call import PlayCall
 from mcpops.ansible.play import run_play
+from mcpops.ansible.vault import Vault
 from mcpops.core.errors import Fenced
 from mcpops.engine.execution import Executor, StepContext
 from mcpops.model.outcome import AttemptReport, Outcome
@@ -18,9 +19,10 @@ FENCED = "fenced"  # how the module `hostside` begins its message when a host re
 class PlayExecution:
     """One try of one play as one ansible-runner process."""
 
-    def __init__(self, context: StepContext, body: str) -> None:
+    def __init__(self, context: StepContext, body: str, vault: Vault) -> None:
         self._context = context
         self._body = body
+        self._vault = vault
 
     def prepare(self) -> None:
         """Need nothing: Ansible opens its own connections."""
@@ -38,6 +40,8 @@ class PlayExecution:
             fence=context.fence,
             runbook=f"{context.run.runbook}.yml",
             variables={**context.variables, "mcpops_run": context.run.id, "mcpops_fence": context.fence},
+            secrets=self._vault.secrets,
+            environment=self._vault.settings,
             timeout_s=step.timeout_s,
             minimum_hosts=step.minimum_hosts,
             minimum_checks=step.minimum_checks,
@@ -56,16 +60,16 @@ class PlayExecution:
         """Hold nothing."""
 
 
-def play_executor(body_of: Callable[[Step], str]) -> Executor:
-    """Return an executor that runs what `body_of` makes of a step: the play, or its probe."""
-    return lambda context: PlayExecution(context, body_of(context.step))
+def play_executor(body_of: Callable[[Step], str], vault: Vault) -> Executor:
+    """Return an executor that runs what `body_of` makes of a step."""
+    return lambda context: PlayExecution(context, body_of(context.step), vault)
 
 
-def probe_executor(probe_play: Callable[[Step], str]) -> Executor:
+def probe_executor(probe_play: Callable[[Step], str], vault: Vault) -> Executor:
     """Return an executor that asks the world whether a step happened; it may find nothing to check."""
 
     def execution(context: StepContext) -> PlayExecution:
         lenient = replace(context.step, name=f"probe {context.step.name}", timeout_s=min(context.step.timeout_s, 120.0))
-        return PlayExecution(replace(context, step=lenient), probe_play(context.step))
+        return PlayExecution(replace(context, step=lenient), probe_play(context.step), vault)
 
     return execution

@@ -19,6 +19,7 @@ from mcpops.cli.direct import direct_executors
 from mcpops.core.clock import SystemClock
 from mcpops.core.errors import McpopsError
 from mcpops.core.ids import new_run_id
+from mcpops.core.redaction import Redactor
 from mcpops.engine.drive import Driver, Executors, Listener
 from mcpops.engine.execution import Execution, StepContext
 from mcpops.journal import tables
@@ -72,7 +73,7 @@ def cut_over(store: Store, target: Target, slot: str, bake_s: float) -> None:
     executors = Executors(
         play=no_play, probe=no_play, direct=direct_executors(lambda: (target,)), gates={}, undo_play=lambda step: ""
     )
-    end = Driver(Journal(store), writer, executors, Teller(store, run_id)).drive()
+    end = Driver(Journal(store), writer, executors, Teller(store, run_id), Redactor(())).drive()
     tell({"ended": end.state.value, "reason": end.reason})
 
 

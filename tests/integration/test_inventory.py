@@ -11,6 +11,7 @@ import pytest
 
 from mcpops.ansible.inventory import load_inventory, targets, tree_digest
 from mcpops.core.errors import UsageError
+from tests.e2e.small import Vault
 
 CHECKOUT = Path(__file__).parents[2]
 HOSTS = """\
@@ -77,6 +78,39 @@ def test_one_bad_file_of_two_is_an_error_and_not_fewer_hosts(environment: Path, 
     (environment / "more.yml").write_text("backs: {hosts: {b1: {}}\n")
     with pytest.raises(UsageError):
         load_inventory(environment, tmp_path)
+
+
+WHOLE = "group_vars/all.yml"
+
+
+@pytest.mark.parametrize("which", [WHOLE, "group_vars/none.yml", "hosts.yml"])
+def test_an_encrypted_file_is_read_with_the_password_and_named_without(
+    environment: Path, tmp_path: Path, which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = Vault(tmp_path / "password", "opensesame")
+    path = environment / which
+    path.write_text(vault.whole(path.read_text() if path.exists() else "site: vaulted\nother: 1\n"))
+    if which == "group_vars/none.yml":  # a group without hosts: Ansible does not read it
+        monkeypatch.delenv("ANSIBLE_VAULT_PASSWORD_FILE", raising=False)
+        assert load_inventory(environment, tmp_path).hosts == ("h1", "h2")
+        return
+    monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", str(vault.password_file))
+    inventory = load_inventory(environment, tmp_path, ("site",))
+    assert inventory.variables["h2"].get("site") == ("vaulted" if which == WHOLE else None)
+    vault.password_file.write_text("another\n")
+    with pytest.raises(UsageError, match="cannot be read") as caught:
+        load_inventory(environment, tmp_path)
+    assert "Decryption failed" in caught.value.detail
+    assert "ANSIBLE_VAULT_PASSWORD_FILE" in caught.value.hint
+    assert caught.value.where == str(path)
+
+
+def test_a_missing_password_file_is_no_error_while_nothing_is_encrypted(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rollback may have to read the inventory, and needs no password for that."""
+    monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", str(tmp_path / "none"))
+    assert load_inventory(environment, tmp_path).hosts == ("h1", "h2")
 
 
 def test_an_inventory_that_is_not_there(tmp_path: Path) -> None:

@@ -308,11 +308,10 @@ def test_a_secret_at_the_cut_of_a_long_message_is_masked_whole(stage: Stage) -> 
 
 def test_without_being_told_the_same_value_is_not_masked(stage: Stage) -> None:
     """The negative control of the test above."""
-    report = stage.run('    - ansible.builtin.debug: {msg: "raw {{ p }}"}\n', variables={"p": "hunter/22+x"})
+    say = '    - ansible.builtin.debug: {msg: "raw {{ p }}"}\n'
+    report = stage.run(say, variables={"p": "hunter/22+x"})
     assert report.results[0].message == "raw hunter/22+x"
-    report = stage.run(
-        '    - ansible.builtin.debug: {msg: "raw {{ p }}"}\n', variables={"p": "hunter/22+x"}, secrets=("hunter/22+x",)
-    )
+    report = stage.run(say, variables={"p": "hunter/22+x"}, secrets=(Secret("hunter/22+x"),))
     assert report.results[0].message == "raw ***"
 
 

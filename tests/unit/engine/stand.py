@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mcpops.core.errors import McpopsError
+from mcpops.core.redaction import Redactor
 from mcpops.engine.drive import Driver, Executors, Listener
 from mcpops.engine.execution import StepContext
 from mcpops.journal.queries import Journal
@@ -71,6 +72,8 @@ class Stand:
 
     def __init__(self, directory: Path, script: dict[str, AttemptReport | McpopsError | Callable]) -> None:
         self.clock, self.script, self.log = SetClock(), script, []
+        self.secrets: list[str] = []
+        self.listener = Listener()
         self.store = Store(directory / "journal.sqlite")
         self.journal = Journal(self.store)
 
@@ -99,7 +102,8 @@ class Stand:
             gates={"approval": scripted},
             undo_play=lambda step: f"- name: undo {step.name}",
         )
-        return Driver(self.journal, writer, executors, Listener(), timeout_s=timeout_s).drive()
+        redactor = Redactor(self.secrets)
+        return Driver(self.journal, writer, executors, self.listener, redactor, timeout_s=timeout_s).drive()
 
     def acted(self) -> list[str]:
         return [line for line in self.log if not line.startswith("close ")]

@@ -9,7 +9,7 @@ from mcpops.core.errors import Broken, Busy, ExitCode, Failed, Fenced, Unknown
 from mcpops.engine.execution import GateWaits
 from mcpops.journal import tables
 from mcpops.journal.writes import RunWriter
-from mcpops.model.outcome import AttemptReport, Outcome
+from mcpops.model.outcome import AttemptReport, Outcome, Result
 from mcpops.model.run import RunState, StepState
 from mcpops.model.step import OnInterrupt, StepKind
 from tests.unit.engine.stand import CHANGED, FAILED, UNKNOWN, Stand, step
@@ -88,6 +88,26 @@ def test_an_error_of_ours_is_the_outcome_of_the_step(stand, error, outcome, when
 
     assert stand.journal.run("run-1").steps[0].attempts[-1].outcome is outcome
     assert "close one" in stand.log
+
+
+def test_what_is_secret_is_in_no_record_whoever_said_it(stand):
+    stand.secrets = ["hunter22"]
+    heard = []
+    result = Result(host="h", task="ask hunter22", outcome=Outcome.FAILED, message="as hunter22@h")
+
+    def told(context):
+        context.on_result(result)
+        return AttemptReport(outcome=Outcome.FAILED, reason="no hunter22", results=(result,))
+
+    stand.script |= {"one": Failed("hunter22 is away"), "undo one": told}
+    stand.listener.result = lambda record, result: heard.append(result)
+
+    stand.drive(stand.begin(step("one", undo=True, direct="cutover")))
+
+    run = stand.journal.run("run-1")
+    assert "hunter22" not in repr(run) + repr(heard)
+    assert run.steps[0].attempts[-1].reason == "*** is away"
+    assert (heard[0].task, heard[0].message) == ("ask ***", "as ***@h")
 
 
 def test_a_host_that_refuses_the_fence_ends_the_run_without_undo(stand):
