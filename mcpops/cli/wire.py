@@ -21,7 +21,7 @@ from mcpops.engine.plays import play_executor, probe_executor
 from mcpops.journal.writes import RunWriter
 from mcpops.model.target import Target
 from mcpops.remote.targets import save_targets
-from mcpops.runbook.derive import probe_play, undo_play
+from mcpops.runbook.derive import probe_plays, undo_play
 from mcpops.runbook.search import SearchPath
 
 FRONTS = "fronts"  # the inventory group of the hosts that a deploy acts on
@@ -65,7 +65,7 @@ class Workplace:
         inputs = [GateInputs(_settings(known), record.journal, record.clock) for known in (planned, self.inventory)]
         executors = Executors(
             play=play_executor(lambda step: step.body, vault),
-            probe=probe_executor(probe_play, vault),
+            probe=probe_executor(probe_plays, vault),
             direct=direct_executors(lambda: targets(planned, FRONTS)),
             gates=gate_executors(inputs),
             undo_play=undo_play,

@@ -12,7 +12,7 @@ from mcpops.core.errors import ExitCode, Fenced, McpopsError
 from mcpops.core.failpoint import failpoint
 from mcpops.core.redaction import Redactor
 from mcpops.engine.decide import End, decide, to_undo
-from mcpops.engine.execution import Execution, Executor, GateWaits, StepContext
+from mcpops.engine.execution import DONE, PROBE, Execution, Executor, GateWaits, StepContext
 from mcpops.engine.heartbeat import Heartbeat
 from mcpops.journal.queries import Journal
 from mcpops.journal.writes import RunWriter
@@ -165,9 +165,10 @@ class Driver:
             report = probe.act()
         finally:
             probe.close()
-        if not (report.outcome.good and report.outputs.get("probe") == "done"):
+        if not (report.outcome.good and report.outputs.get(PROBE) == DONE):
             return False
-        self.writer.conclude(record.seq, len(record.attempts), replace(report, reason="a probe found it done"))
+        report = replace(self._clean(report), reason="a probe found it done")
+        self.writer.conclude(record.seq, len(record.attempts), report)
         return True
 
     def _context(self, run: Run, record: StepRecord, step: Step) -> StepContext:
@@ -200,7 +201,9 @@ class Driver:
 
     def _undo_step(self, step: Step) -> Step:
         body = step.body if step.direct else self.executors.undo_play(step)
-        return replace(step, name=f"undo {step.name}", kind=StepKind.UNDO, body=body, undo=False, commits=False)
+        # What the step's own play must at least do says nothing about how little it takes to take it back.
+        undo = replace(step, name=f"undo {step.name}", kind=StepKind.UNDO, body=body, undo=False, commits=False)
+        return replace(undo, minimum_checks=1)
 
     def _end_fenced(self, error: Fenced) -> None:
         """Say in the record that hosts refused this run; without the lease nothing can be said."""

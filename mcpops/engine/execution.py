@@ -12,6 +12,8 @@ from mcpops.model.outcome import AttemptReport, Result
 from mcpops.model.run import Run
 from mcpops.model.step import Step
 
+PROBE, DONE = "probe", "done"  # what a role's tasks/probe.yml hands on by set_stats when it finds its work done
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepContext:

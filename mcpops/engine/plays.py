@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mcpops.ansible.call import PlayCall
 from mcpops.ansible.play import run_play
 from mcpops.ansible.vault import Vault
 from mcpops.core.errors import Fenced
-from mcpops.engine.execution import Executor, StepContext
-from mcpops.model.outcome import AttemptReport, Outcome
+from mcpops.engine.execution import DONE, PROBE, Executor, StepContext
+from mcpops.model.outcome import AttemptReport, Outcome, Result
 from mcpops.model.step import Step
 
 FENCED = "fenced"  # how the module `hostside` begins its message when a host refuses the fence
@@ -65,11 +65,37 @@ def play_executor(body_of: Callable[[Step], str], vault: Vault) -> Executor:
     return lambda context: PlayExecution(context, body_of(context.step), vault)
 
 
-def probe_executor(probe_play: Callable[[Step], str], vault: Vault) -> Executor:
-    """Return an executor that asks the world whether a step happened; it may find nothing to check."""
+class ProbeExecution:
+    """Asks the world whether a step happened, one use of a role after the other; all must say so."""
 
-    def execution(context: StepContext) -> PlayExecution:
-        lenient = replace(context.step, name=f"probe {context.step.name}", timeout_s=min(context.step.timeout_s, 120.0))
-        return PlayExecution(replace(context, step=lenient), probe_play(context.step), vault)
+    def __init__(self, plays: Sequence[PlayExecution]) -> None:
+        self._plays = plays
+
+    def prepare(self) -> None:
+        """Need nothing, as each of the plays."""
+
+    def act(self) -> AttemptReport:
+        """Run the plays until one does not say `done`; return the last report, with the results of all."""
+        report = AttemptReport(outcome=Outcome.UNKNOWN, reason="the step has no role to ask")
+        results: list[Result] = []
+        for play in self._plays:
+            report = play.act()
+            results += report.results
+            if not report.outcome.good or report.outputs.get(PROBE) != DONE:
+                break
+        return replace(report, results=tuple(results))
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+def probe_executor(probe_plays: Callable[[Step], Sequence[str]], vault: Vault) -> Executor:
+    """Return an executor that asks the world whether a step happened."""
+
+    def execution(context: StepContext) -> ProbeExecution:
+        limit_s = min(context.step.timeout_s, 120.0)
+        step = replace(context.step, name=f"probe {context.step.name}", timeout_s=limit_s, minimum_checks=1)
+        asked = replace(context, step=step)
+        return ProbeExecution([PlayExecution(asked, body, vault) for body in probe_plays(context.step)])
 
     return execution

@@ -13,8 +13,9 @@ from jsonschema import Draft202012Validator
 
 from mcpops.core.errors import UsageError
 from mcpops.model.step import OnInterrupt, Runbook, Step, StepKind
-from mcpops.runbook.nodes import items, line, plain, role_uses
+from mcpops.runbook.nodes import items, line, plain
 from mcpops.runbook.schema import STEP_SCHEMA
+from mcpops.runbook.uses import RoleUse, only_whole_roles, role_uses
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,6 @@ class _Reader:
         name, hosts = self._word(play, "name"), self._word(play, "hosts")
         extra = self._extra(entries.get("vars"))
         body = self._body(play, first, end)
-        roles = tuple(dict.fromkeys(role for role, _, _ in role_uses(play)))
         self._check_roles(play, extra)
         if not name or not hosts:
             return None
@@ -145,8 +145,8 @@ class _Reader:
             hosts=hosts,
             body=body,
             line=line(play),
-            roles=roles,
-            on_interrupt=self._on_interrupt(roles, extra),
+            roles=tuple(dict.fromkeys(use.role for use in role_uses(play) if use.role)),
+            on_interrupt=self._on_interrupt(play, extra),
             **{key: value for key, value in extra.items() if key != "on_interrupt"},
         )
 
@@ -201,23 +201,30 @@ class _Reader:
         uses = role_uses(play)
         if extra.get("undo") is True and not uses:
             self._add(play, "step: undo: true, and the play lists no role", "move the work into a role with undo.yml")
-        for role, place, _ in uses:
-            home = self._home(role)
-            if home is None and "." not in role and "{{" not in role:
-                looked = ", ".join(map(str, self._roots))
-                self._add(place, f"role {role!r} is not there", f"looked in {looked}")
-                continue
-            for wanted, key in (("undo", extra.get("undo") is True), ("probe", extra.get("on_interrupt") == "probe")):
-                if key and not self._has(role, wanted):
-                    what = f"role {role!r} has no tasks/{wanted}.yml"
-                    self._add(place, what, f"write {home or role}/tasks/{wanted}.yml, or change step:")
+        asked = {"undo": extra.get("undo") is True, "probe": extra.get("on_interrupt") == "probe"}
+        wanted = [what for what, said in asked.items() if said]
+        for use in uses:
+            for obstacle in use.obstacles if wanted else ():
+                self._add(obstacle.node, f"step: {' and '.join(wanted)}: {obstacle.what}", obstacle.hint)
+            if use.role and "{{" not in use.role:
+                self._check_role(use, wanted)
 
-    def _on_interrupt(self, roles: Sequence[str], extra: dict[str, Any]) -> OnInterrupt:
+    def _check_role(self, use: RoleUse, wanted: Sequence[str]) -> None:
+        home = self._home(use.role)
+        if home is None and "." not in use.role:
+            self._add(use.node, f"role {use.role!r} is not there", f"looked in {', '.join(map(str, self._roots))}")
+            return
+        for what in wanted:
+            if not self._has(use.role, what):
+                problem = f"role {use.role!r} has no tasks/{what}.yml"
+                self._add(use.node, problem, f"write {home or use.role}/tasks/{what}.yml, or change step:")
+
+    def _on_interrupt(self, play: yaml.Node, extra: dict[str, Any]) -> OnInterrupt:
         if "on_interrupt" in extra:
             return OnInterrupt(extra["on_interrupt"])
-        if roles and all(self._has(role, "probe") for role in roles):
-            return OnInterrupt.PROBE
-        return OnInterrupt.ASK
+        uses = role_uses(play)
+        probed = all(self._has(use.role, "probe") and not use.obstacles for use in uses)
+        return OnInterrupt.PROBE if uses and probed and only_whole_roles(play) else OnInterrupt.ASK
 
     def _home(self, role: str) -> Path | None:
         return next((root / role for root in self._roots if (root / role).is_dir()), None)

@@ -6,12 +6,6 @@ from typing import Any
 
 import yaml
 
-# What a play may be called with to bring a role in as a task.
-ROLE_TASKS = frozenset(
-    prefix + name for prefix in ("", "ansible.builtin.", "ansible.legacy.") for name in ("import_role", "include_role")
-)
-_BLOCKS = ("block", "rescue", "always")
-
 
 def items(node: yaml.Node | None) -> dict[str, yaml.Node]:
     """Return the entries of a mapping node by key; nothing for any other node. The last of two equal keys wins."""
@@ -50,45 +44,3 @@ def sequence(*values: yaml.Node) -> yaml.SequenceNode:
 def scalar(text: str) -> yaml.ScalarNode:
     """Return a text node."""
     return yaml.ScalarNode("tag:yaml.org,2002:str", text)
-
-
-def role_uses(play: yaml.Node) -> list[tuple[str, yaml.Node, dict[str, yaml.Node]]]:
-    """Return the roles that a play lists, in the order in which they run: name, place, and what is set for them.
-
-    Both ways count: entries of `roles:`, and tasks that import or include a role, in blocks too. What is set
-    are the keys that also make sense on a task: `vars`, `when`, `become` and the like.
-    """
-    entries = items(play)
-    uses: list[tuple[str, yaml.Node, dict[str, yaml.Node]]] = []
-    uses += _in_tasks(entries.get("pre_tasks"))
-    roles = entries.get("roles")
-    if isinstance(roles, yaml.SequenceNode):
-        uses += [_role_entry(node) for node in roles.value]
-    uses += _in_tasks(entries.get("tasks")) + _in_tasks(entries.get("post_tasks"))
-    return uses
-
-
-_ON_A_TASK = ("vars", "when", "become", "become_user", "become_method", "environment", "delegate_to", "run_once")
-
-
-def _role_entry(node: yaml.Node) -> tuple[str, yaml.Node, dict[str, yaml.Node]]:
-    if isinstance(node, yaml.ScalarNode):
-        return str(node.value), node, {}
-    entries = items(node)
-    name = entries.get("role", entries.get("name"))
-    kept = {key: value for key, value in entries.items() if key in _ON_A_TASK}
-    return (str(name.value) if isinstance(name, yaml.ScalarNode) else ""), node, kept
-
-
-def _in_tasks(node: yaml.Node | None) -> list[tuple[str, yaml.Node, dict[str, yaml.Node]]]:
-    uses: list[tuple[str, yaml.Node, dict[str, yaml.Node]]] = []
-    for task in node.value if isinstance(node, yaml.SequenceNode) else ():
-        entries = items(task)
-        for key in ROLE_TASKS & entries.keys():
-            name = items(entries[key]).get("name")
-            if isinstance(name, yaml.ScalarNode):
-                kept = {word: value for word, value in entries.items() if word in _ON_A_TASK}
-                uses.append((str(name.value), task, kept))
-        for key in _BLOCKS:
-            uses += _in_tasks(entries.get(key))
-    return uses

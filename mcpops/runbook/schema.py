@@ -31,7 +31,8 @@ STEP_SCHEMA: dict[str, Any] = {
             "examples": ["cutover"],
         },
         "undo": {
-            "description": "On failure the roles of the play are taken back by their tasks/undo.yml.",
+            "description": "On failure each use of a role is taken back by its tasks/undo.yml, the last first, with "
+            "all that the play says of it. A loop over a role, or a template as its name, cannot be.",
             "type": "boolean",
             "default": False,
             "examples": [True],
@@ -44,7 +45,7 @@ STEP_SCHEMA: dict[str, Any] = {
         },
         "on_interrupt": {
             "description": "After a crash in the step: probe (the roles' tasks/probe.yml), rerun, or ask a person. "
-            "Without it: probe where every role has a tasks/probe.yml, else ask.",
+            "Without it: probe where the play does nothing but run roles that each have a tasks/probe.yml, else ask.",
             "type": "string",
             "enum": ["probe", "rerun", "ask"],
             "examples": ["rerun"],

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
+from ansible.playbook.role.include import RoleInclude
 
 from mcpops.model.step import Step
-from mcpops.runbook.derive import probe_play, undo_play
+from mcpops.runbook.derive import probe_plays, undo_play
 from mcpops.runbook.load import load_runbook
+from mcpops.runbook.uses import ROLE_KEYWORDS
 
 BOOK = """\
 - name: work
@@ -53,6 +57,34 @@ def test_undo_takes_the_roles_back_last_first_each_with_its_settings(project: Pa
 
 
 def test_probe_asks_the_same_roles(project: Path) -> None:
-    play = yaml.safe_load(probe_play(step(project)).replace("!vault", ""))[0]
-    assert play["name"] == "probe: work"
-    assert {task["ansible.builtin.import_role"]["tasks_from"] for task in play["tasks"]} == {"probe"}
+    plays = [yaml.safe_load(text.replace("!vault", ""))[0] for text in probe_plays(step(project))]
+    assert {play["name"] for play in plays} == {"probe: work"}
+    asked = [(task["ansible.builtin.import_role"], task.get("vars")) for play in plays for task in play["tasks"]]
+    assert asked == [
+        ({"name": "bare", "tasks_from": "probe"}, None),
+        ({"name": "ok", "tasks_from": "probe"}, {"which": "one"}),
+        ({"name": "ok", "tasks_from": "probe"}, {"which": "two"}),
+    ]
+
+
+CASES = yaml.safe_load(Path(__file__).with_name("derived.yml").read_text())
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
+def test_what_a_play_says_of_a_role_is_said_of_its_undo(project: Path, case: dict[str, Any]) -> None:
+    body = yaml.safe_dump([{"name": "work", "hosts": "fronts", "vars": {"step": {"undo": True}}, **case["given"]}])
+    tasks = yaml.safe_load(undo_play(step(project, body)))[0]["tasks"]
+    assert [plainly(task) for task in tasks] == case["expected"]
+
+
+def plainly(task: dict[str, Any]) -> dict[str, Any]:
+    """A task without what is the same in all."""
+    if "block" in task:
+        return {**task, "block": [plainly(inner) for inner in task["block"]]}
+    call = task.pop("ansible.builtin.import_role")
+    assert (call.pop("tasks_from"), task.pop("name")) == ("undo", f"undo {call['name']}")
+    return {"undo": call.pop("name"), **call, **task}
+
+
+def test_the_words_of_a_role_entry_are_those_of_ansible() -> None:
+    assert set(RoleInclude.fattributes) == ROLE_KEYWORDS

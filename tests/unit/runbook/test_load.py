@@ -74,9 +74,20 @@ def test_the_text_of_a_step_keeps_its_lines_and_tags(project: Path) -> None:
 
 
 def test_without_on_interrupt_a_crash_is_probed_where_that_is_possible_and_asked_about_where_not(project: Path) -> None:
-    text = "- name: a\n  hosts: x\n  roles: [ok]\n- name: b\n  hosts: x\n  roles: [ok, bare]\n- name: c\n  hosts: x\n"
-    steps = load_runbook(write(project, text)).steps
-    assert [step.on_interrupt for step in steps] == [OnInterrupt.PROBE, OnInterrupt.ASK, OnInterrupt.ASK]
+    texts = {
+        "roles: [ok]": OnInterrupt.PROBE,
+        "tasks: [{block: [{import_role: {name: ok, tasks_from: main.yml}}]}]": OnInterrupt.PROBE,
+        "roles: [ok, bare]": OnInterrupt.ASK,
+        "tasks: []": OnInterrupt.ASK,
+        # A probe tells about the whole role, and about nothing that a play does beside it.
+        "tasks: [{import_role: {name: ok, tasks_from: verify}}]": OnInterrupt.ASK,
+        "{roles: [ok], tasks: [{command: migrate}]}": OnInterrupt.ASK,
+        "tasks: [{include_role: {name: ok}, loop: [1]}]": OnInterrupt.ASK,
+        "tasks: [{include_role: {name: '{{ which }}'}}]": OnInterrupt.ASK,
+    }
+    plays = [{"name": str(n), "hosts": "x", **yaml.safe_load(text)} for n, text in enumerate(texts)]
+    steps = load_runbook(write(project, yaml.safe_dump(plays))).steps
+    assert [step.on_interrupt for step in steps] == list(texts.values())
 
 
 @pytest.mark.parametrize("case", BAD, ids=[case["name"] for case in BAD])
