@@ -112,7 +112,7 @@ class StubSessions:
         self.name = "old sdk" if ".venv-mcp1" in str(plan.python) else "new sdk"
         self.open = False
 
-    async def start(self) -> None:
+    async def start(self, timeout_s: float) -> None:
         await asyncio.sleep(0)
         if f"{self.name} start" in self.stage.fails:
             raise SessionsFailed("0 of 4 sessions open after 30.0 s; ['error: ConnectError']")
