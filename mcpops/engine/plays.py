@@ -66,9 +66,7 @@ def probe_executor(probe_play: Callable[[Step], str]) -> Executor:
 
     def execution(context: StepContext) -> PlayExecution:
         lenient = replace(context.step, name=f"probe {context.step.name}", timeout_s=min(context.step.timeout_s, 120.0))
-        lenient = replace(
-            lenient, minimum_hosts=1, minimum_checks=1
-        )  # it looks; what the step had to show is another's
+        lenient = replace(lenient, minimum_hosts=1, minimum_checks=1)  # those say how much work the step must show
         return PlayExecution(replace(context, step=lenient), probe_play(context.step))
 
     return execution

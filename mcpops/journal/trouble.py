@@ -39,6 +39,7 @@ _READ_ONLY = (
 _BY_CODE: dict[int, tuple[type[McpopsError], str, str]] = {
     sqlite3.SQLITE_BUSY: _LOCKED,
     sqlite3.SQLITE_LOCKED: _LOCKED,
+    sqlite3.SQLITE_PROTOCOL: _LOCKED,
     sqlite3.SQLITE_FULL: (
         Unavailable,
         "cannot be written: the disk is full",

@@ -96,6 +96,14 @@ def test_a_step_waits_for_its_channels_no_longer_than_it_may_take(step_s, expect
     assert told(context({"timeout_s": step_s})).timeout_s == expected_s
 
 
+def test_an_action_is_told_to_end_when_the_time_of_its_step_is_over():
+    assert told(context({"timeout_s": 0.0})).cancel.is_set()
+    given = context()
+    assert not told(given).cancel.is_set()
+    given.cancel.set()
+    assert told(given).cancel.is_set()
+
+
 def test_a_time_limit_is_set_by_what_cancels_the_run_and_by_its_own_end():
     cancel = threading.Event()
     limit = TimeLimit(cancel, 600, SystemClock())

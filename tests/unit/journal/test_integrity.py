@@ -19,6 +19,7 @@ from mcpops.model.outcome import AttemptReport, Outcome, Result
 from mcpops.model.step import StepKind
 from tests.unit.engine.stand import FAILED, Stand, crash, step
 from tests.unit.journal.test_absorb import put, told
+from tests.unit.journal.test_store import damage
 
 
 @pytest.fixture
@@ -131,6 +132,16 @@ def test_a_run_that_is_gone_from_the_journal_does_not_verify(stand):
         connection.execute("DELETE FROM run WHERE id = 'run-2'")
 
     assert stand.journal.verify()[1] == "run run-2 is in the record and not in the journal"
+
+
+def test_a_damaged_page_does_not_verify(stand):
+    damage(stand.store.path, "result")
+
+    rows, wrong = stand.journal.verify()
+
+    assert rows
+    assert "is damaged" in str(wrong)
+    assert "is damaged" in str(stand.journal.integrity("run-1")[1])
 
 
 @pytest.mark.parametrize(("column", "text"), [("body", "no JSON"), ("body", "[]"), ("body", '{"seq": 1}')])
