@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 
@@ -22,10 +23,10 @@ from tests.unit.journal.test_absorb import put, told
 from tests.unit.journal.test_store import damage
 
 
-@pytest.fixture
-def stand(tmp_path):
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
     """A run that waited, was approved, was killed, was resumed, failed and was taken back; and one that is done."""
-    stand = Stand(tmp_path, {"prepare gate": GateWaits("approval")})
+    stand = Stand(tmp_path_factory.mktemp("written"), {"prepare gate": GateWaits("approval")})
     row = Result(host="h", task="t", outcome=Outcome.CHANGED, duration_ms=7)
     stand.script["one"] = AttemptReport(outcome=Outcome.CHANGED, results=(row,), outputs={"slot": "green", "n": 1.5})
     stand.drive(stand.begin(step("one", undo=True), step("gate", kind=StepKind.GATE, gate="approval"), step("two")))
@@ -38,7 +39,16 @@ def stand(tmp_path):
     stand.script["two"] = FAILED
     stand.drive(RunWriter.take_over(stand.store, stand.clock, "lab", "run-1"))
     stand.drive(stand.begin(step("only"), run_id="run-2"))
-    return stand
+    with closing(sqlite3.connect(stand.store.path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return stand.store.path
+
+
+@pytest.fixture
+def stand(tmp_path, written):
+    """A journal of one's own, to change it."""
+    shutil.copy(written, tmp_path / "journal.sqlite")
+    return Stand(tmp_path, {})
 
 
 def change(stand, statement):
