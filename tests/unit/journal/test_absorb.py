@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from mcpops.core.clock import to_text
 from mcpops.core.errors import ExitCode
 from mcpops.journal.absorb import PATIENCE, absorb
+from mcpops.journal.store import Store
 from mcpops.model.outcome import Outcome
 from tests.unit.engine.stand import Stand, step
 
@@ -138,35 +139,20 @@ def test_a_record_that_another_process_took_in_meanwhile_is_not_taken_in_again(s
     assert absorb(stand.store, stand.clock, meanwhile()) == []
 
 
-PROCESS = """
-import sys
-from pathlib import Path
-from mcpops.core.clock import SystemClock
-from mcpops.journal.absorb import absorb
-from mcpops.journal.store import Store
-store, files = Store(Path(sys.argv[1])), sorted(Path(sys.argv[2]).glob("*.json"))
-print("ready", flush=True)
-sys.stdin.readline()
-print(len(absorb(store, SystemClock(), files)))
-"""
-
-
-def test_of_two_processes_each_record_is_taken_in_by_one(stand, tmp_path):
-    count, records = 40, tmp_path / "records"
+def test_of_two_at_once_each_record_is_taken_in_by_one(stand, tmp_path):
+    count, records = 12, tmp_path / "records"
     records.mkdir()
-    for number in range(count):
-        put(records, told(stand, id=f"roll-{number}"))
-    argv = [sys.executable, "-c", PROCESS, str(stand.store.path), str(records)]
-    both = [subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    for process in both:
-        assert process.stdout.readline() == "ready\n"
-    for process in both:
-        process.stdin.write("go\n")
-        process.stdin.flush()
+    files = [path for number in range(count) for path in put(records, told(stand, id=f"roll-{number}"))]
+    at_once = threading.Barrier(2, timeout=20)
 
-    said = [process.communicate(timeout=60)[0] for process in both]
+    def one(_number):
+        store = Store(stand.store.path)
+        at_once.wait()
+        return absorb(store, stand.clock, files)
 
-    assert [process.returncode for process in both] == [0, 0]
-    assert sum(map(int, said)) == count
-    assert len(stand.journal.runs(limit=100)) == count
+    with ThreadPoolExecutor(2) as pool:
+        taken = [run_id for ids in pool.map(one, range(2)) for run_id in ids]
+
+    assert sorted(taken) == sorted(path.stem for path in files)
+    assert len(stand.journal.runs()) == count
     assert stand.journal.verify()[1] is None
