@@ -10,6 +10,7 @@ from typing import Any
 from mcpops.ansible.inventory import Inventory, load_inventory, targets
 from mcpops.ansible.vault import Vault, open_vault
 from mcpops.cli.common import Session
+from mcpops.cli.direct import SETTINGS as DIRECT_SETTINGS
 from mcpops.cli.direct import direct_executors
 from mcpops.cli.project import Environment, find_environment, find_project
 from mcpops.cli.record import Record, open_journal
@@ -25,6 +26,7 @@ from mcpops.runbook.derive import probe_plays, undo_play
 from mcpops.runbook.search import SearchPath
 
 FRONTS = "fronts"  # the inventory group of the hosts that a deploy acts on
+NAMES = (*SETTINGS, *DIRECT_SETTINGS)  # the variables of an inventory that gates and direct steps read
 
 
 def open_record(session: Session) -> Record:
@@ -43,7 +45,7 @@ class Workplace:
 
     def planned(self, snapshot: Path) -> Inventory:
         """Return the inventory as it was when a run was planned."""
-        return load_inventory(snapshot / "inventory", self.environment.project, SETTINGS)
+        return load_inventory(snapshot / "inventory", self.environment.project, NAMES)
 
     def targets(self) -> list[Target]:
         """Return how to reach the fronts. Raises UsageError."""
@@ -66,7 +68,9 @@ class Workplace:
         executors = Executors(
             play=play_executor(lambda step: step.body, vault),
             probe=probe_executor(probe_plays, vault),
-            direct=direct_executors(lambda: targets(planned, FRONTS)),
+            direct=direct_executors(
+                lambda: targets(planned, FRONTS), [planned.variables[host] for host in planned.groups.get(FRONTS, ())]
+            ),
             gates=gate_executors(inputs),
             undo_play=undo_play,
         )
@@ -84,7 +88,7 @@ def open_workplace(session: Session) -> Workplace:
     """Find project and environment, read the inventory, and keep the targets for a rollback without Ansible."""
     environment = find_environment(session)
     record = open_record(session)
-    inventory = load_inventory(environment.inventory, environment.project, SETTINGS)
+    inventory = load_inventory(environment.inventory, environment.project, NAMES)
     if inventory.groups.get(FRONTS):
         _keep_targets(environment, targets(inventory, FRONTS))
     return Workplace(environment, record, SearchPath.of(environment.project), inventory)

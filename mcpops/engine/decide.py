@@ -11,6 +11,7 @@ from mcpops.model.run import RunState, StepRecord, StepState
 from mcpops.model.step import StepKind
 
 _BAD = (StepState.FAILED, StepState.UNKNOWN)
+SAFETY_RULES = ("freeze", "backup_age")  # gates whose no is a refusal (9), also when another gate asks them
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,35 @@ def to_undo(steps: Sequence[StepRecord], failed: StepRecord) -> list[StepRecord]
     """Return the steps that the failure of `failed` takes back, the last first.
 
     The failed step itself is among them, as it may have done half of its work. Nothing is taken back for a failed
-    undo, nor once a step that commits is done.
+    undo, nor once a step that commits is done. A gate that is asked again may fail after later steps.
     """
-    if failed.step.kind is StepKind.UNDO or any(r.step.commits and r.state is StepState.DONE for r in steps):
+    if failed.step.kind is StepKind.UNDO or committed(steps):
         return []
-    tried = [record for record in steps if record.seq <= failed.seq and record.step.undo]
-    return [record for record in reversed(tried) if record.attempts or record.seq == failed.seq]
+    return [record for record in reversed(steps) if record.step.undo and (record.attempts or record.seq == failed.seq)]
+
+
+def committed(steps: Sequence[StepRecord]) -> bool:
+    """Whether the run is past the point of no return."""
+    return any(record.step.commits and record.state is StepState.DONE for record in steps)
+
+
+def to_do_again(steps: Sequence[StepRecord]) -> list[tuple[StepRecord, str]]:
+    """Return the steps that a resume does again although they have an outcome, and why.
+
+    An undo that failed is tried again: somebody may have mended the host. A freeze gate is asked again before more is
+    done: its answer was of another hour. Not where `approval` is next, which asks it itself, nor once the cutover is
+    done: going back would be one more switch.
+    """
+    undos = [record for record in steps if record.step.kind is StepKind.UNDO and record.state in _BAD]
+    if undos:
+        return [(record, "a resume tries the undo again") for record in undos]
+    following = decide(steps)
+    if isinstance(following, End) or following.step.kind is StepKind.UNDO or following.step.gate == "approval":
+        return []
+    if committed(steps) or any(record.step.direct == "cutover" and record.state is StepState.DONE for record in steps):
+        return []
+    asked = [record for record in steps if record.step.gate == "freeze" and record.state is StepState.DONE]
+    return [(record, "a resume asks it again") for record in asked]
 
 
 def why(record: StepRecord) -> str:
@@ -63,6 +87,9 @@ def why(record: StepRecord) -> str:
 
 
 def _exit_code(failed: StepRecord) -> ExitCode:
+    said_no = {result.task for result in failed.results if result.outcome is Outcome.FAILED}
+    if failed.step.kind is StepKind.GATE and said_no & set(SAFETY_RULES):
+        return ExitCode.REFUSED
     last = failed.attempts[-1].outcome if failed.attempts else None
     unproved = failed.state is StepState.UNKNOWN or last is Outcome.UNREACHABLE
     return ExitCode.UNKNOWN if unproved else ExitCode.FAILED

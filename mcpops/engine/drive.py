@@ -11,10 +11,11 @@ from typing import Any
 from mcpops.core.errors import ExitCode, Fenced, McpopsError
 from mcpops.core.failpoint import failpoint
 from mcpops.core.redaction import Redactor
-from mcpops.engine.decide import End, decide, to_undo
+from mcpops.engine.decide import End, committed, decide, to_do_again, to_undo
 from mcpops.engine.execution import DONE, PROBE, Execution, Executor, GateWaits, StepContext
 from mcpops.engine.heartbeat import Heartbeat
 from mcpops.journal.queries import Journal
+from mcpops.journal.trouble import TROUBLE
 from mcpops.journal.writes import RunWriter
 from mcpops.model.outcome import AttemptReport, Outcome, Result
 from mcpops.model.run import Run, RunState, StepRecord, StepState
@@ -50,7 +51,8 @@ class Driver:
 
     What `redactor` knows is in nothing that is written or told: a play takes it out by itself, before it shortens a
     text, but gates and direct steps quote hosts and the inventory too. `timeout_s` bounds what goes forward: a step
-    still at work then is unknown, and what was done is taken back.
+    still at work then is unknown, and what was done is taken back. Once a step that commits is done there is nothing
+    to take back any more, and nothing is cut.
     """
 
     def __init__(
@@ -69,23 +71,28 @@ class Driver:
         self.listener = listener
         self.redactor = redactor
         self.cancel = threading.Event()
+        self._heartbeat = Heartbeat(writer, self.cancel)
         self._until_s = writer.clock.monotonic_s() + timeout_s if timeout_s is not None else None
 
     def drive(self) -> End:
-        """Do what is left of the run. Raises Fenced when the right to act is lost."""
-        with Heartbeat(self.writer, self.cancel) as heartbeat:
+        """Do what is left of the run. Raises Fenced when the right to act is lost; the run can be resumed then.
+
+        Only a run that a host refused has ended: another run is in charge there.
+        """
+        with self._heartbeat as heartbeat:
             try:
                 return self._drive()
-            except Fenced as error:
-                self._end_fenced(error)
-                raise
-            except BaseException:
+            except BaseException as error:
                 self.cancel.set()
                 if heartbeat.error:
                     raise heartbeat.error from None
+                if isinstance(error, Fenced):
+                    self._end_fenced(error)
                 raise
 
     def _drive(self) -> End:
+        for record, reason in to_do_again(self.journal.run(self.writer.run_id).steps):
+            self.writer.set_step(record.seq, StepState.PENDING, why=reason)
         while True:
             run = self.journal.run(self.writer.run_id)
             following = decide(run.steps)
@@ -111,15 +118,21 @@ class Driver:
             return str(gate)
         finally:
             execution.close()
+        self._require_lease()
         self._conclude(run, record, context.number, report)
         return ""
+
+    def _require_lease(self) -> None:
+        """Raise what the heartbeat found. A step that was cancelled for it has not failed: nothing is written of it."""
+        if self._heartbeat.error:
+            raise self._heartbeat.error
 
     def _try(self, record: StepRecord, context: StepContext, execution: Execution) -> AttemptReport:
         started_s = self.writer.clock.monotonic_s()
         problem: AttemptReport | None = None
         try:
             execution.prepare()
-        except (Fenced, GateWaits):
+        except (Fenced, GateWaits, *TROUBLE):
             raise
         except McpopsError as error:
             problem = _from_error(error)
@@ -129,7 +142,7 @@ class Driver:
         if problem is None:
             try:
                 problem = execution.act()
-            except Fenced:
+            except (Fenced, *TROUBLE):
                 raise
             except McpopsError as error:
                 problem = _from_error(error)
@@ -146,9 +159,11 @@ class Driver:
     def _conclude(self, run: Run, record: StepRecord, number: int, report: AttemptReport) -> None:
         failpoint(f"before-outcome:{record.step.name}")
         undo: list[tuple[int, Step]] = []
+        others: list[int] = []
         if not report.outcome.good:
             undo = [(done.seq, self._undo_step(done.step)) for done in to_undo(run.steps, record)]
-        self.writer.conclude(record.seq, number, report, undo=undo, next_seq=len(run.steps) + 1)
+            others = [other.seq for other in run.steps if other.state is StepState.RUNNING and other.seq != record.seq]
+        self.writer.conclude(record.seq, number, report, undo=undo, next_seq=len(run.steps) + 1, interrupted=others)
         self.listener.step_ended(record, report)
 
     def _was_done(self, run: Run, record: StepRecord) -> bool:
@@ -159,23 +174,32 @@ class Driver:
         if step.on_interrupt is OnInterrupt.ASK:
             self._conclude(run, record, len(record.attempts), _interrupted())
             return True
-        probe = self.executors.probe(self._context(run, record, step))
-        try:
-            probe.prepare()
-            report = probe.act()
-        finally:
-            probe.close()
+        report = self._probe(self._context(run, record, step))
+        self._require_lease()
         if not (report.outcome.good and report.outputs.get(PROBE) == DONE):
             return False
         report = replace(self._clean(report), reason="a probe found it done")
         self.writer.conclude(record.seq, len(record.attempts), report)
         return True
 
+    def _probe(self, context: StepContext) -> AttemptReport:
+        """Return what a probe of the step says; one that cannot be made found nothing."""
+        probe = _made(self.executors.probe, context)
+        try:
+            probe.prepare()
+            return probe.act()
+        except (Fenced, *TROUBLE):
+            raise
+        except McpopsError as error:
+            return _from_error(error)
+        finally:
+            probe.close()
+
     def _context(self, run: Run, record: StepRecord, step: Step) -> StepContext:
         return StepContext(
             run=run,
             seq=record.seq,
-            step=self._bounded(step),
+            step=self._bounded(run, step),
             number=len(record.attempts) + 1,
             fence=self.writer.lease.fence,
             variables=_variables(run),
@@ -184,9 +208,12 @@ class Driver:
             on_result=lambda result: self.listener.result(record, self._clean_result(result)),
         )
 
-    def _bounded(self, step: Step) -> Step:
-        """Return the step with no more time than the run has left; taking back has all the time it needs."""
-        if self._until_s is None or step.kind is StepKind.UNDO:
+    def _bounded(self, run: Run, step: Step) -> Step:
+        """Return the step with no more time than the run has left.
+
+        Taking back has all the time it needs, and so has what follows a step that committed.
+        """
+        if self._until_s is None or step.kind is StepKind.UNDO or committed(run.steps):
             return step
         left_s = max(0.1, self._until_s - self.writer.clock.monotonic_s())
         return replace(step, timeout_s=min(step.timeout_s, left_s))
@@ -194,24 +221,56 @@ class Driver:
     def _execution(self, context: StepContext) -> Execution:
         step = context.step
         if step.gate:
-            return self.executors.gates[step.gate](context)
+            return _made(self.executors.gates[step.gate], context)
         if step.direct:
-            return self.executors.direct[step.direct](context)
-        return self.executors.play(context)
+            return _made(self.executors.direct[step.direct], context)
+        return _made(self.executors.play, context)
 
     def _undo_step(self, step: Step) -> Step:
+        """Return the step that takes another back; how much work that one had to show does not bind its undo."""
         body = step.body if step.direct else self.executors.undo_play(step)
-        # What the step's own play must at least do says nothing about how little it takes to take it back.
-        undo = replace(step, name=f"undo {step.name}", kind=StepKind.UNDO, body=body, undo=False, commits=False)
-        return replace(undo, minimum_checks=1)
+        back = replace(step, name=f"undo {step.name}", kind=StepKind.UNDO, body=body, undo=False, commits=False)
+        return replace(back, minimum_hosts=1, minimum_checks=1)
 
     def _end_fenced(self, error: Fenced) -> None:
         """Say in the record that hosts refused this run; without the lease nothing can be said."""
+        report = self._clean(AttemptReport(outcome=Outcome.UNKNOWN, reason=f"{error.message}: {error.detail}"))
         try:
-            said = self.redactor(f"{error.message}: {error.detail}")
-            self.writer.end(RunState.FAILED, ExitCode.FENCED, said)
-        except Fenced:
+            for record in self.journal.run(self.writer.run_id).steps:
+                if record.state is StepState.RUNNING:
+                    self.writer.conclude(record.seq, len(record.attempts), report)
+                    self.listener.step_ended(record, report)
+            self.writer.end(RunState.FAILED, ExitCode.FENCED, report.reason)
+        except (Fenced, *TROUBLE):
             return
+
+
+class _Unmade:
+    """Stands for a step that could not be made: its first try ends with the reason."""
+
+    def __init__(self, error: McpopsError) -> None:
+        self._error = error
+
+    def prepare(self) -> None:
+        """Raise the reason."""
+        raise self._error
+
+    def act(self) -> AttemptReport:
+        """Raise the reason."""
+        raise self._error
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+def _made(executor: Executor, context: StepContext) -> Execution:
+    """Make an execution. What forbids it is an outcome of the step like any other: what was done is taken back."""
+    try:
+        return executor(context)
+    except (Fenced, *TROUBLE):
+        raise
+    except McpopsError as error:
+        return _Unmade(error)
 
 
 def _variables(run: Run) -> dict[str, Any]:

@@ -36,16 +36,18 @@ Judge = Callable[[StepContext, GateInputs], AttemptReport]
 def freeze(_context: StepContext, inputs: GateInputs) -> AttemptReport:
     """Say no inside a window of `deploy_freeze_windows` ([{from, until, why}], RFC 3339)."""
     if "deploy_freeze_windows" not in inputs.settings:
-        return _unsaid("deploy_freeze_windows", "[] means: no freeze")
+        return _unsaid("freeze", "deploy_freeze_windows", "[] means: no freeze")
     now = inputs.clock.now()
-    windows = list(inputs.settings["deploy_freeze_windows"] or [])
     try:
+        windows = list(inputs.settings["deploy_freeze_windows"] or [])
         frozen = [window for window in windows if _time(window["from"]) <= now < _time(window["until"])]
-    except (KeyError, TypeError, ValueError) as error:
-        return _report(Outcome.UNKNOWN, f"deploy_freeze_windows cannot be read: {error!r}; expected from and until")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        said = f"deploy_freeze_windows cannot be read: {error!r}; expected a list of windows with from and until"
+        return _report("freeze", Outcome.UNKNOWN, said)
     if frozen:
-        return _report(Outcome.FAILED, f"frozen until {frozen[0]['until']}: {frozen[0].get('why', 'no reason given')}")
-    return _report(Outcome.OK, f"none of {len(windows)} freeze windows is open")
+        why = frozen[0].get("why", "no reason given")
+        return _report("freeze", Outcome.FAILED, f"frozen until {frozen[0]['until']}: {why}")
+    return _report("freeze", Outcome.OK, f"none of {len(windows)} freeze windows is open")
 
 
 def backup_age(_context: StepContext, inputs: GateInputs) -> AttemptReport:
@@ -54,29 +56,31 @@ def backup_age(_context: StepContext, inputs: GateInputs) -> AttemptReport:
     No source of verified backups exists in this version: an environment that asks for one gets unknown.
     """
     if "deploy_backup_max_age_s" not in inputs.settings:
-        return _unsaid("deploy_backup_max_age_s", "null means: deploys ask for no backup")
+        return _unsaid("backup_age", "deploy_backup_max_age_s", "null means: deploys ask for no backup")
     wanted_s = inputs.settings["deploy_backup_max_age_s"]
     if wanted_s is None:
-        return _report(Outcome.OK, "this environment asks for no backup before a deploy")
-    return _report(Outcome.UNKNOWN, f"no verified backup is on record; expected one younger than {wanted_s} s")
+        return _report("backup_age", Outcome.OK, "this environment asks for no backup before a deploy")
+    said = f"no verified backup is on record; expected one younger than {wanted_s} s"
+    return _report("backup_age", Outcome.UNKNOWN, said)
 
 
 def approval(context: StepContext, inputs: GateInputs) -> AttemptReport:
-    """Wait for another person's decision on the digest of this very plan. Raises GateWaits."""
+    """Wait for another person's decision on the digest of this very plan; then ask `freeze` once more.
+
+    Raises GateWaits.
+    """
     wanted = inputs.settings.get("deploy_approval")
     if wanted == "not_required":
-        return _report(Outcome.OK, "this environment asks for no approval")
+        return _unless_frozen(context, inputs, "this environment asks for no approval")
     if wanted != "required":
-        return _unsaid("deploy_approval", "required or not_required")
+        return _unsaid("approval", "deploy_approval", "required or not_required")
     decided = inputs.journal.decision(context.run.id, context.seq)
     if decided is None or decided[2] != context.run.plan_digest:
         raise GateWaits(f"approval of plan {context.run.plan_digest[:19]}… by somebody else than {_requester(context)}")
     decision, by, _ = decided
     if decision != "approve":
-        return _report(Outcome.FAILED, f"rejected by {by}")
-    # The switch follows at once, perhaps days after the freeze gate was asked.
-    frozen = freeze(context, inputs)
-    return frozen if not frozen.outcome.good else _report(Outcome.OK, f"approved by {by}")
+        return _report("approval", Outcome.FAILED, f"rejected by {by}")
+    return _unless_frozen(context, inputs, f"approved by {by}")
 
 
 GATES: dict[str, Judge] = {"freeze": freeze, "backup_age": backup_age, "approval": approval}
@@ -111,6 +115,12 @@ def gate_executors(inputs: Sequence[GateInputs]) -> dict[str, Executor]:
     return {name: executor(judge) for name, judge in GATES.items()}
 
 
+def _unless_frozen(context: StepContext, inputs: GateInputs, said: str) -> AttemptReport:
+    """Say yes, unless a freeze window is open: the switch follows at once, perhaps days after `freeze` was asked."""
+    frozen = freeze(context, inputs)
+    return _report("approval", Outcome.OK, said) if frozen.outcome.good else frozen
+
+
 def _requester(context: StepContext) -> str:
     return context.run.requested_by
 
@@ -119,10 +129,11 @@ def _time(value: str | datetime) -> datetime:
     return from_text(value if isinstance(value, str) else to_text(value))
 
 
-def _unsaid(name: str, meaning: str) -> AttemptReport:
-    return _report(Outcome.UNKNOWN, f"the inventory does not say {name}; {meaning}")
+def _unsaid(gate: str, name: str, meaning: str) -> AttemptReport:
+    return _report(gate, Outcome.UNKNOWN, f"the inventory does not say {name}; {meaning}")
 
 
-def _report(outcome: Outcome, said: str) -> AttemptReport:
-    result = Result(host="control", task="gate", outcome=outcome, message=said)
+def _report(gate: str, outcome: Outcome, said: str) -> AttemptReport:
+    """Return the verdict; the result's task names the gate that gave it, which another gate may have asked."""
+    result = Result(host="control", task=gate, outcome=outcome, message=said)
     return AttemptReport(outcome=outcome, reason="" if outcome.good else said, results=(result,))

@@ -10,6 +10,7 @@ from mcpops.journal.lease import LEASE_S
 from mcpops.journal.writes import RunWriter
 
 PERIOD_S = LEASE_S / 4
+RETRY_S = 1.0  # after a renewal that failed; a renewal itself waits no longer than `store.HURRIED_MS`
 PATIENCE_S = LEASE_S * 0.6  # no renewal for so long: stop, while the lease still forbids others to start
 
 
@@ -35,16 +36,27 @@ class Heartbeat:
 
     def _beat(self) -> None:
         clock = self._writer.clock
-        renewed_s = clock.monotonic_s()
-        while not self._ended.wait(PERIOD_S):
+        renewed_s, wait_s = clock.monotonic_s(), PERIOD_S
+        while not self._ended.wait(wait_s):
+            began_s = clock.monotonic_s()
             try:
                 self._writer.renew()
-                renewed_s = clock.monotonic_s()
+                renewed_s, wait_s = began_s, PERIOD_S
             except Fenced as error:
                 self.error = error
             except Exception as error:  # noqa: BLE001 - the journal may be out of reach for a while
+                wait_s = RETRY_S
                 if clock.monotonic_s() - renewed_s > PATIENCE_S:
-                    self.error = Fenced("the lease could not be renewed in time", detail=repr(error))
+                    self.error = _given_up(self._writer.run_id, error)
             if self.error:
                 self._lost.set()
                 return
+
+
+def _given_up(run_id: str, error: Exception) -> Fenced:
+    """Return why the run stops: it has not failed, but nobody may act on a lease that may have ended."""
+    return Fenced(
+        f"run {run_id} stopped: its lease could not be renewed in time",
+        detail=str(error),
+        hint=f"once the journal can be written again, `mcpops runs resume {run_id}` goes on",
+    )

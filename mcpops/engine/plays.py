@@ -93,8 +93,8 @@ def probe_executor(probe_plays: Callable[[Step], Sequence[str]], vault: Vault) -
     """Return an executor that asks the world whether a step happened."""
 
     def execution(context: StepContext) -> ProbeExecution:
-        limit_s = min(context.step.timeout_s, 120.0)
-        step = replace(context.step, name=f"probe {context.step.name}", timeout_s=limit_s, minimum_checks=1)
+        step = replace(context.step, name=f"probe {context.step.name}", timeout_s=min(context.step.timeout_s, 120.0))
+        step = replace(step, minimum_hosts=1, minimum_checks=1)  # those say how much work the step must show
         asked = replace(context, step=step)
         return ProbeExecution([PlayExecution(asked, body, vault) for body in probe_plays(context.step)])
 

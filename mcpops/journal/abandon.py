@@ -5,18 +5,18 @@ from __future__ import annotations
 from sqlalchemy import update
 
 from mcpops.core.clock import Clock, to_text
-from mcpops.core.errors import Busy, ExitCode, UsageError
+from mcpops.core.errors import Busy, ExitCode
 from mcpops.journal import chain, lease, tables
+from mcpops.journal.standing import require_open
 from mcpops.journal.store import Store
 from mcpops.model.run import Run, RunState
 
 
 def abandon(store: Store, clock: Clock, run: Run, *, by: str, reason: str) -> None:
     """End a run that waits, is broken or was interrupted. Raises UsageError (it ended), Busy (it still runs)."""
-    if run.state.ended:
-        raise UsageError(f"run {run.id} is {run.state.value} already")
     at = to_text(clock.now())
     with store.write() as connection:
+        require_open(connection, run.id, otherwise="there is nothing to give up")
         held = lease.current(connection, run.environment)
         mine = held is not None and held.run_id == run.id
         if held is not None and mine and not lease.is_dead(held, clock):

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import StatementError
 
 from mcpops.core.canonical import digest
 from mcpops.core.clock import Clock, from_text, to_text
 from mcpops.core.errors import ExitCode
 from mcpops.journal import chain, tables
 from mcpops.journal.store import Store
-from mcpops.model.outcome import Outcome
+from mcpops.journal.writes import state_after
+from mcpops.model.outcome import Outcome, Result
 from mcpops.model.run import RunState, StepState
 from mcpops.model.step import Step, StepKind
 
 # A rollback takes seconds. One without an outcome for so long was killed; what it did is unknown.
 PATIENCE = timedelta(minutes=10)
+_NO_RECORD = (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, StatementError)
 _OUTCOMES = {StepState.DONE.value: Outcome.CHANGED, StepState.FAILED.value: Outcome.FAILED}
 
 
 def absorb(store: Store, clock: Clock, files: Iterable[Path]) -> list[str]:
     """Write each record that the journal lacks as a run; return their ids. A file is read once and stays.
 
-    A file that is no such record is left alone: it is somebody's evidence, not ours to judge.
+    A file that is no such record, or a copy of one under another name, is left alone: it is somebody's evidence, not
+    ours to judge. Of several processes that find a record at once, one takes it in.
     """
     with store.read() as connection:
         known = set(connection.execute(select(tables.run.c.id)).scalars())
@@ -37,14 +42,20 @@ def absorb(store: Store, clock: Clock, files: Iterable[Path]) -> list[str]:
             continue
         try:
             told = json.loads(path.read_text(encoding="utf-8"))
-            ready = _settled(told, clock)
-        except (OSError, ValueError, KeyError, TypeError):
+            if told["id"] == path.stem and _settled(told, clock) and _take_in(store, clock, _checked(told)):
+                taken.append(path.stem)
+        except _NO_RECORD:
             continue
-        if ready:
-            with store.write() as connection:
-                _write(connection, clock, told)
-            taken.append(told["id"])
     return taken
+
+
+def _take_in(store: Store, clock: Clock, told: Mapping[str, Any]) -> bool:
+    """Write one record, unless another process did so since it was looked for."""
+    with store.write() as connection:
+        if connection.execute(select(tables.run.c.id).where(tables.run.c.id == told["id"])).first():
+            return False
+        _write(connection, clock, told)
+    return True
 
 
 def _settled(told: dict[str, Any], clock: Clock) -> bool:
@@ -59,8 +70,29 @@ def _settled(told: dict[str, Any], clock: Clock) -> bool:
     return True
 
 
+def _checked(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record of which every value is what the tables hold; raise ValueError, KeyError, TypeError."""
+    row = told["steps"][0]
+    texts = ("id", "environment", "runbook", "plan_digest", "requested_by", "started_at", "ended_at", "reason")
+    for name, value in (*((name, told[name]) for name in texts), ("started_at", row["started_at"])):
+        if not isinstance(value, str):
+            msg = f"{name} is {value!r}, expected text"
+            raise TypeError(msg)
+    for at in (told["started_at"], told["ended_at"], row["started_at"]):
+        from_text(at)
+    if not RunState(told["state"]).ended:
+        msg = f"state is {told['state']!r}, expected the end of a run"
+        raise ValueError(msg)
+    StepState(row["state"])
+    results = [asdict(Result(**{**result, "outcome": Outcome(result["outcome"])})) for result in row["results"]]
+    step = {**row, "results": results, "outputs": dict(row["outputs"]), "duration_s": float(row["duration_s"] or 0)}
+    numbers = {"fence": int(told["fence"]), "exit_code": int(told["exit_code"])}
+    return {**told, **numbers, "parameters": dict(told["parameters"]), "steps": [step]}
+
+
 def _write(connection: Connection, clock: Clock, told: Mapping[str, Any]) -> None:
     run_id, row = told["id"], told["steps"][0]
+    outcome = _OUTCOMES.get(row["state"], Outcome.UNKNOWN)
     same = ("id", "environment", "runbook", "state", "plan_digest", "parameters", "requested_by")
     rest = ("started_at", "ended_at", "exit_code", "reason")
     connection.execute(insert(tables.run).values({key: told[key] for key in (*same, *rest)} | {"snapshot": ""}))
@@ -69,30 +101,35 @@ def _write(connection: Connection, clock: Clock, told: Mapping[str, Any]) -> Non
     place = {"run_id": run_id, "seq": 1}
     connection.execute(
         insert(tables.step).values(
-            **place, name=step.name, kind=step.kind, spec=spec, state=row["state"], outputs=row["outputs"]
+            **place, name=step.name, kind=step.kind, spec=spec, state=state_after(outcome), outputs=row["outputs"]
         )
     )
-    duration_ms = round((row["duration_s"] or 0) * 1000)
-    intent_at = from_text(row["started_at"])
     connection.execute(
         insert(tables.attempt).values(
             **place,
             number=1,
             fence=told["fence"],
             intent_at=row["started_at"],
-            intent_at_ns=int(intent_at.timestamp() * 1e9),
-            outcome=_OUTCOMES.get(row["state"], Outcome.UNKNOWN),
+            intent_at_ns=int(from_text(row["started_at"]).timestamp() * 1e9),
+            outcome=outcome,
             reason=told["reason"],
-            duration_ms=duration_ms,
+            duration_ms=round(row["duration_s"] * 1000),
         )
     )
     if row["results"]:
         rows = [{**place, "attempt": 1, "n": n, **result} for n, result in enumerate(row["results"], 1)]
         connection.execute(insert(tables.result), rows)
     _raise_fence(connection, told["environment"], told["fence"])
-    body = {"seq": 1, "attempt": 1, "results": digest(row["results"]), "fence": told["fence"], "state": told["state"]}
-    at = to_text(clock.now())
-    chain.append(connection, run_id=run_id, at=at, kind="outcome", body=body)
+    chain.append(connection, run_id=run_id, at=to_text(clock.now()), kind="absorbed", body=_body(told, outcome))
+
+
+def _body(told: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
+    """Return what the chain keeps of the record; `integrity` compares the tables with it."""
+    row = told["steps"][0]
+    same = ("environment", "runbook", "plan_digest", "state", "exit_code", "reason", "fence")
+    attempt = {"seq": 1, "attempt": 1, "outcome": outcome}
+    digests = {"results": digest(row["results"]), "outputs": digest(row["outputs"])}
+    return {**{key: told[key] for key in same}, "by": told["requested_by"], **attempt, **digests}
 
 
 def _raise_fence(connection: Connection, environment: str, fence: int) -> None:

@@ -52,7 +52,8 @@ def acquire(connection: Connection, clock: Clock, *, name: str, run_id: str, doi
         if broken and broken != run_id:
             raise Broken(
                 f"environment {name} is locked: the undo of run {broken} failed",
-                hint=f"`mcpops runs show {broken}` says what to do; then `mcpops runs abandon {broken} --yes`",
+                hint=f"`mcpops runs show {broken}` says what failed; mend it, then `mcpops runs resume {broken}` "
+                f"tries the undo again, or `mcpops runs abandon {broken} --yes` gives it up",
             )
         if row["run_id"] and not (row["run_id"] == run_id and _admits_takeover(row, clock)):
             raise _busy(name, row, clock)

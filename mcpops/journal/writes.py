@@ -14,6 +14,7 @@ from mcpops.core.canonical import digest
 from mcpops.core.clock import Clock, to_text
 from mcpops.core.errors import ExitCode
 from mcpops.journal import chain, lease, tables
+from mcpops.journal.standing import require_open
 from mcpops.journal.store import Store
 from mcpops.model.outcome import AttemptReport, Outcome, Result
 from mcpops.model.run import Lease, Request, RunState, StepState
@@ -67,10 +68,15 @@ class RunWriter:
 
     @classmethod
     def take_over(cls, store: Store, clock: Clock, environment: str, run_id: str) -> RunWriter:
-        """Take the lease again for a run that was interrupted or waits. Raises Busy."""
+        """Take the lease again for a run that was interrupted, waits or is broken; how it stopped is said no longer.
+
+        Raises UsageError (it ended), Busy.
+        """
         with store.write() as connection:
+            require_open(connection, run_id, otherwise="there is nothing to resume")
             held = lease.acquire(connection, clock, name=environment, run_id=run_id, doing="resume")
-            connection.execute(update(tables.run).where(tables.run.c.id == run_id).values(state=RunState.RUNNING))
+            going = {"state": RunState.RUNNING, "exit_code": None, "reason": "", "ended_at": None}
+            connection.execute(update(tables.run).where(tables.run.c.id == run_id).values(**going))
             unfinished = (tables.attempt.c.run_id == run_id) & tables.attempt.c.outcome.is_(None)
             connection.execute(
                 update(tables.attempt).where(unfinished).values(outcome=Outcome.UNKNOWN, reason="interrupted")
@@ -80,8 +86,8 @@ class RunWriter:
         return writer
 
     def renew(self) -> None:
-        """Keep the lease; raise Fenced when it is lost."""
-        with self._fenced():
+        """Keep the lease; raise Fenced when it is lost, and Unavailable soon when another process writes."""
+        with self._fenced(hurried=True):
             pass
 
     def intend(self, seq: int, number: int) -> int:
@@ -103,28 +109,25 @@ class RunWriter:
         return time.time_ns()
 
     def conclude(
-        self, seq: int, number: int, report: AttemptReport, *, undo: Sequence[tuple[int, Step]] = (), next_seq: int = 0
+        self,
+        seq: int,
+        number: int,
+        report: AttemptReport,
+        *,
+        undo: Sequence[tuple[int, Step]] = (),
+        next_seq: int = 0,
+        interrupted: Sequence[int] = (),
     ) -> None:
         """Write the outcome of a try, and the undo steps that it calls for, in one transaction.
 
         `undo` pairs the seq of a step with the step that takes it back; they get seq `next_seq`, `next_seq + 1`, ….
+        `interrupted` are steps of which no more will be known: an earlier process began them.
         """
-        state = StepState.DONE if report.outcome.good else StepState.FAILED
-        if report.outcome is Outcome.UNKNOWN:
-            state = StepState.UNKNOWN
         with self._fenced() as connection:
-            where = (
-                (tables.attempt.c.run_id == self.run_id)
-                & (tables.attempt.c.seq == seq)
-                & (tables.attempt.c.number == number)
-            )
-            connection.execute(
-                update(tables.attempt)
-                .where(where)
-                .values(outcome=report.outcome, reason=report.reason, duration_ms=round(report.duration_s * 1000))
-            )
-            self._add_results(connection, seq, number, report.results)
-            self._set_step(connection, seq, state, outputs=dict(report.outputs))
+            self._close_attempt(connection, seq, number, report)
+            self._set_step(connection, seq, state_after(report.outcome), outputs=dict(report.outputs))
+            for other in interrupted:
+                self._leave(connection, other, StepState.UNKNOWN, why="interrupted")
             for offset, (undone, step) in enumerate(undo):
                 self._add_step(connection, next_seq + offset, step, undo_of=undone)
             self._chain(
@@ -144,8 +147,7 @@ class RunWriter:
     def set_step(self, seq: int, state: StepState, *, why: str) -> None:
         """Write a state that no attempt explains: a gate that waits, a step that a probe found done."""
         with self._fenced() as connection:
-            self._set_step(connection, seq, state)
-            self._chain(connection, "step", {"seq": seq, "state": state, "why": why})
+            self._leave(connection, seq, state, why=why)
 
     def end(self, state: RunState, exit_code: ExitCode, reason: str) -> None:
         """Write the end of the run, or that it waits, and give the lease back."""
@@ -160,8 +162,8 @@ class RunWriter:
             lease.release(connection, self.lease, broken=state is RunState.BROKEN)
 
     @contextmanager
-    def _fenced(self) -> Iterator[Connection]:
-        with self.store.write() as connection:
+    def _fenced(self, *, hurried: bool = False) -> Iterator[Connection]:
+        with self.store.write(hurried=hurried) as connection:
             lease.renew(connection, self.clock, self.lease)
             yield connection
 
@@ -188,16 +190,33 @@ class RunWriter:
         where = (tables.step.c.run_id == self.run_id) & (tables.step.c.seq == seq)
         connection.execute(update(tables.step).where(where).values(**values))
 
-    def _add_results(self, connection: Connection, seq: int, number: int, results: Sequence[Result]) -> None:
-        if results:
+    def _leave(self, connection: Connection, seq: int, state: StepState, *, why: str) -> None:
+        self._set_step(connection, seq, state)
+        self._chain(connection, "step", {"seq": seq, "state": state, "why": why})
+
+    def _close_attempt(self, connection: Connection, seq: int, number: int, report: AttemptReport) -> None:
+        row = tables.attempt.c
+        connection.execute(
+            update(tables.attempt)
+            .where((row.run_id == self.run_id) & (row.seq == seq) & (row.number == number))
+            .values(outcome=report.outcome, reason=report.reason, duration_ms=round(report.duration_s * 1000))
+        )
+        if report.results:
             rows = [
                 {"run_id": self.run_id, "seq": seq, "attempt": number, "n": n, **asdict(result)}
-                for n, result in enumerate(results, 1)
+                for n, result in enumerate(report.results, 1)
             ]
             connection.execute(insert(tables.result), rows)
 
     def _chain(self, connection: Connection, kind: str, body: Mapping[str, Any]) -> None:
         chain.append(connection, run_id=self.run_id, at=to_text(self.clock.now()), kind=kind, body=body)
+
+
+def state_after(outcome: Outcome) -> StepState:
+    """Return where a step stands after a try with this outcome."""
+    if outcome is Outcome.UNKNOWN:
+        return StepState.UNKNOWN
+    return StepState.DONE if outcome.good else StepState.FAILED
 
 
 def results_digest(results: Sequence[Result]) -> str:

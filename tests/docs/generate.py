@@ -36,9 +36,11 @@ NEXT: dict[ExitCode, str] = {
     ExitCode.BUSY: "Wait for the other run, or `mcpops runs watch ID`. If it was interrupted: `mcpops runs resume ID`.",
     ExitCode.ROLLED_BACK: "Clients are on the old release. `mcpops runs show ID` says why. Mend the new release.",
     ExitCode.WAITING: "`mcpops approve ID` by another person, then `mcpops runs resume ID`.",
-    ExitCode.BROKEN: "Mend the hosts by hand, then `mcpops runs abandon ID`; until then nothing else may act.",
-    ExitCode.FENCED: "`mcpops status` says who acts now. Nothing more was done by this process.",
-    ExitCode.REFUSED: "The hint says what would be allowed.",
+    ExitCode.BROKEN: "Mend the hosts by hand, then `mcpops runs resume ID` tries the undo again, or "
+    "`mcpops runs abandon ID` gives it up; until then nothing else may act.",
+    ExitCode.FENCED: "`mcpops status` says who acts now. Nothing more was done by this process. When it was the "
+    "journal that was away: `mcpops runs resume ID`.",
+    ExitCode.REFUSED: "The hint, or `mcpops runs show ID`, says what would be allowed.",
     ExitCode.INTERNAL: "Report it with the traceback. `mcpops runs list` shows what was recorded.",
     ExitCode.INTERRUPTED: "`mcpops runs resume ID`, or `mcpops runs abandon ID`.",
 }

@@ -116,7 +116,7 @@ def test_a_freeze_window_says_until_when_and_why(project):
 
     ended = project.run("deploy", project.other(), *QUICK, "-e", name)
 
-    assert ended.code == 1, ended.error
+    assert (ended.code, ended.out["state"]) == (9, "failed"), ended.error
     assert "frozen until 2099-01-01T00:00:00Z: the sale" in ended.out["reason"]
     assert [step["state"] for step in ended.out["steps"]][:3] == ["failed", "pending", "pending"]
 

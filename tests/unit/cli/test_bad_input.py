@@ -35,7 +35,7 @@ def test_it_is_told_with_its_place_and_a_way_out(tmp_path, capsys, case):
     build(tmp_path, case)
     argv = [*case.get("argv", ["status"]), "-C", str(tmp_path)]
 
-    assert app.main([*argv, "--json"]) == ExitCode.USAGE
+    assert app.main([*argv, "--json"]) == case.get("code", ExitCode.USAGE)
     said = capsys.readouterr()
     error = json.loads(said.out)["error"]
     assert case["message"] in error["message"]
@@ -43,7 +43,7 @@ def test_it_is_told_with_its_place_and_a_way_out(tmp_path, capsys, case):
     assert error["where"].strip("'").endswith(case.get("where", ""))
     assert said.err == ""
 
-    assert app.main(argv) == ExitCode.USAGE
+    assert app.main(argv) == case.get("code", ExitCode.USAGE)
     text = capsys.readouterr()
     assert text.out == ""
     assert "mcpops: error: " in text.err

@@ -105,12 +105,11 @@ def test_a_run_that_ends_while_one_looks_is_not_interrupted(stand, killed):
 
 
 def test_a_run_that_waited_before_is_not_told_by_that_exit_code(stand, killed, capsys):
-    """Its exit code of then, 6, stays until it has a new one."""
     killed.end(RunState.WAITING, ExitCode.WAITING, "approval")
     again = type(killed).take_over(stand.store, stand.clock, "lab", "run-1")
     hold(stand, started="1")
 
-    assert stand.journal.run(again.run_id).exit_code == ExitCode.WAITING
+    assert stand.journal.run(again.run_id).exit_code is None
     assert say(stand, capsys, "runs", "watch", "run-1")[0] == ExitCode.UNKNOWN
 
 

@@ -10,6 +10,7 @@ from mcpops.core.errors import McpopsError
 from mcpops.core.redaction import Redactor
 from mcpops.engine.drive import Driver, Executors, Listener
 from mcpops.engine.execution import StepContext
+from mcpops.journal import tables
 from mcpops.journal.queries import Journal
 from mcpops.journal.store import Store
 from mcpops.journal.writes import RunWriter
@@ -74,6 +75,7 @@ class Stand:
         self.clock, self.script, self.log = SetClock(), script, []
         self.secrets: list[str] = []
         self.listener = Listener()
+        self.unmade: dict[str, McpopsError] = {}  # steps of which no execution can be made
         self.store = Store(directory / "journal.sqlite")
         self.journal = Journal(self.store)
 
@@ -90,16 +92,23 @@ class Stand:
         return RunWriter.begin(self.store, self.clock, run_id, request)
 
     def drive(self, writer: RunWriter, timeout_s: float | None = None):
+        def make(context, script, name):
+            if name in self.unmade:
+                raise self.unmade[name]
+            return Scripted(context, script, self.log)
+
         def scripted(context):
-            return Scripted(context, self.script, self.log)
+            return make(context, self.script, context.step.name)
+
+        def probe(context):
+            name = context.step.name
+            return make(context, {name: self.script.get(f"probe {name}", OK)}, f"probe {name}")
 
         executors = Executors(
             play=scripted,
-            probe=lambda context: Scripted(
-                context, {context.step.name: self.script.get(f"probe {context.step.name}", OK)}, self.log
-            ),
-            direct={"cutover": scripted},
-            gates={"approval": scripted},
+            probe=probe,
+            direct={"cutover": scripted, "bake": scripted},
+            gates={"approval": scripted, "freeze": scripted},
             undo_play=lambda step: f"- name: undo {step.name}",
         )
         redactor = Redactor(self.secrets)
@@ -107,3 +116,9 @@ class Stand:
 
     def acted(self) -> list[str]:
         return [line for line in self.log if not line.startswith("close ")]
+
+
+def crash(stand: Stand, writer: RunWriter) -> None:
+    """End the driving process's story: the next one finds its holder gone."""
+    with stand.store.write() as connection:
+        connection.execute(tables.environment.update().values(holder=writer.lease.holder.rsplit(":", 1)[0] + ":other"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from mcpops.core.errors import ExitCode
-from mcpops.engine.decide import End, decide, to_undo
-from mcpops.model.outcome import Outcome
+from mcpops.engine.decide import End, decide, to_do_again, to_undo
+from mcpops.model.outcome import Outcome, Result
 from mcpops.model.run import Attempt, RunState, StepRecord, StepState
 from mcpops.model.step import Step, StepKind
 
@@ -106,6 +107,60 @@ def test_a_failing_step_that_commits_is_no_commit():
     steps = [record(1, "done", undo=True), record(2, "failed", commits=True)]
 
     assert [r.seq for r in to_undo(steps, steps[1])] == [1]
+
+
+def test_a_gate_that_is_asked_again_takes_back_what_came_after_it():
+    steps = [record(1, "failed"), record(2, "done", undo=True), record(3, "running", undo=True), record(4, "pending")]
+
+    assert [r.seq for r in to_undo(steps, steps[0])] == [3, 2]
+
+
+def gate(seq: int, state: str, name: str):
+    made = record(seq, state)
+    return replace(made, step=replace(made.step, gate=name, kind=StepKind.GATE))
+
+
+def test_a_resume_does_nothing_again_that_has_a_good_outcome():
+    assert to_do_again([record(1, "done"), record(2, "running"), record(3, "pending")]) == []
+    assert to_do_again([gate(1, "pending", "freeze"), record(2, "pending")]) == []
+
+
+@pytest.mark.parametrize(
+    ("rest", "again"),
+    [
+        ([record(2, "running")], [1]),
+        ([record(2, "pending")], [1]),
+        ([gate(2, "pending", "backup_age"), record(3, "pending")], [1]),
+        ([gate(2, "waiting", "approval"), record(3, "pending")], []),
+        ([record(2, "done"), gate(3, "pending", "approval"), record(4, "pending")], []),
+        ([record(2, "done", commits=True), record(3, "pending")], []),
+        ([record(2, "failed"), record(3, "pending", kind="undo")], []),
+        ([record(2, "done")], []),
+    ],
+)
+def test_a_freeze_gate_is_asked_again_before_more_is_done(rest, again):
+    assert [r.seq for r, _ in to_do_again([gate(1, "done", "freeze"), *rest])] == again
+
+
+def test_an_undo_that_failed_is_tried_again_and_those_that_wait_are_left_alone():
+    steps = [
+        record(1, "failed"),
+        record(2, "unknown", kind="undo"),
+        record(3, "pending", kind="undo"),
+        record(4, "done", kind="undo"),
+    ]
+
+    assert [r.seq for r, _ in to_do_again(steps)] == [2]
+
+
+@pytest.mark.parametrize(("task", "code"), [("freeze", 9), ("backup_age", 9), ("approval", 1)])
+def test_a_safety_rule_refuses_and_a_person_s_no_is_a_failure(task, code):
+    said = (Result(host="control", task=task, outcome=Outcome.FAILED),)
+
+    end = decide([replace(gate(1, "failed", "approval"), results=said)])
+
+    assert isinstance(end, End)
+    assert (end.state, end.exit_code) == (RunState.FAILED, code)
 
 
 def test_a_failed_undo_takes_nothing_back():

@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
-from mcpops.core.errors import Broken, Busy, ExitCode, Failed, Fenced, Unknown
+from mcpops.core.errors import Broken, Busy, ExitCode, Failed, Fenced, InternalError, Unknown, UsageError
 from mcpops.engine.execution import GateWaits
 from mcpops.journal import tables
+from mcpops.journal.trouble import Unavailable
 from mcpops.journal.writes import RunWriter
 from mcpops.model.outcome import AttemptReport, Outcome, Result
 from mcpops.model.run import RunState, StepState
 from mcpops.model.step import OnInterrupt, StepKind
-from tests.unit.engine.stand import CHANGED, FAILED, UNKNOWN, Stand, step
+from tests.unit.engine.stand import CHANGED, FAILED, UNKNOWN, Stand, crash, step
 
 
 @pytest.fixture
@@ -149,12 +150,6 @@ def test_another_run_is_told_who_holds_the_lease(stand):
     assert caught.value.hint
 
 
-def crash(stand, writer):
-    """End the driving process's story: the next one finds its holder gone."""
-    with stand.store.write() as connection:
-        connection.execute(tables.environment.update().values(holder=writer.lease.holder.rsplit(":", 1)[0] + ":other"))
-
-
 def test_an_interrupted_run_admits_only_itself(stand):
     writer = stand.begin(step("one"), step("two"))
     stand.script["one"] = KeyboardInterrupt()
@@ -252,3 +247,193 @@ def test_a_timeout_bounds_what_goes_forward_and_not_what_takes_back(stand):
     assert bounds["one"] <= 30
     assert bounds["two"] <= 30
     assert bounds["undo one"] == 600
+
+
+def test_nothing_is_cut_once_a_step_that_commits_is_done(stand):
+    bounds = {}
+
+    def look(context):
+        bounds[context.step.name] = context.step.timeout_s
+        return CHANGED
+
+    stand.script.update({"bake": look, "drain": look})
+
+    stand.drive(stand.begin(step("bake", commits=True), step("drain")), timeout_s=30)
+
+    assert bounds["bake"] <= 30, "what can still be taken back is cut"
+    assert bounds["drain"] == 600
+
+
+def test_an_undo_may_do_less_than_its_step_had_to_show(stand):
+    asked = {}
+
+    def look(context):
+        asked[context.step.name] = (context.step.minimum_checks, context.step.minimum_hosts)
+        return FAILED if context.step.name == "one" else CHANGED
+
+    stand.script.update({"one": look, "undo one": look})
+
+    end = stand.drive(stand.begin(step("one", undo=True, minimum_checks=3, minimum_hosts=2)))
+
+    assert asked == {"one": (3, 2), "undo one": (1, 1)}
+    assert end.exit_code is ExitCode.ROLLED_BACK
+
+
+def broken(stand):
+    """A run of which the first of two undos failed."""
+    stand.script |= {"two": FAILED, "undo two": FAILED}
+    end = stand.drive(stand.begin(step("one", undo=True), step("two", undo=True)))
+    assert (end.exit_code, stand.acted()) == (ExitCode.BROKEN, ["one", "two", "undo two"])
+    stand.log.clear()
+
+
+def resume(stand):
+    return stand.drive(RunWriter.take_over(stand.store, stand.clock, "lab", "run-1"))
+
+
+def test_a_resume_of_a_broken_run_tries_the_undo_again_then_the_others(stand):
+    broken(stand)
+    stand.script["undo two"] = CHANGED
+
+    end = resume(stand)
+
+    assert stand.acted() == ["undo two", "undo one"]
+    assert (end.state, end.exit_code) == (RunState.ROLLED_BACK, ExitCode.ROLLED_BACK)
+    run = stand.journal.run("run-1")
+    assert [len(record.attempts) for record in run.steps] == [1, 1, 2, 1]
+    assert (run.exit_code, stand.journal.locked_by("lab")) == (5, None)
+    assert stand.journal.integrity("run-1")[1] is None
+    stand.begin(step("one"), run_id="run-2")
+
+
+def test_a_broken_run_whose_undo_fails_again_stays_broken(stand):
+    broken(stand)
+
+    end = resume(stand)
+
+    assert (end.state, end.exit_code, stand.acted()) == (RunState.BROKEN, ExitCode.BROKEN, ["undo two"])
+    assert stand.journal.locked_by("lab") == "run-1"
+    with pytest.raises(Broken) as caught:
+        stand.begin(step("one"), run_id="run-2")
+    assert "mcpops runs resume run-1" in caught.value.hint
+
+
+def test_a_broken_run_that_is_resumed_and_killed_is_still_locked_and_can_be_resumed(stand):
+    broken(stand)
+    stand.script["undo two"] = KeyboardInterrupt()
+    writer = RunWriter.take_over(stand.store, stand.clock, "lab", "run-1")
+    with pytest.raises(KeyboardInterrupt):
+        stand.drive(writer)
+    crash(stand, writer)
+    assert stand.journal.locked_by("lab") == "run-1"
+
+    stand.script["undo two"] = CHANGED
+
+    assert resume(stand).exit_code is ExitCode.ROLLED_BACK
+
+
+def test_a_step_that_cannot_be_made_has_failed_and_what_was_done_is_taken_back(stand):
+    stand.unmade["two"] = UsageError("step two does not know its slot", hint="hand on `slot`")
+
+    end = stand.drive(stand.begin(step("one", undo=True), step("two", direct="cutover")))
+
+    assert stand.acted() == ["one", "undo one"]
+    assert (end.exit_code, end.reason) == (
+        ExitCode.ROLLED_BACK,
+        "step two: step two does not know its slot; hand on `slot`",
+    )
+    assert stand.journal.lease("lab") is None
+
+
+def test_a_probe_that_cannot_be_made_found_nothing(stand):
+    writer = stand.begin(step("one"))
+    stand.script["one"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        stand.drive(writer)
+    crash(stand, writer)
+    stand.script["one"] = CHANGED
+    stand.unmade["probe one"] = InternalError("step 'one' is not one play")
+
+    assert resume(stand).exit_code is ExitCode.OK
+
+
+def test_what_the_journal_cannot_say_is_no_outcome_of_a_step(stand):
+    stand.script["prepare two"] = Unavailable("the journal is in use by another process")
+
+    with pytest.raises(Unavailable):
+        stand.drive(stand.begin(step("one", undo=True), step("two")))
+
+    assert stand.acted() == ["one"]
+    assert stand.journal.run("run-1").state is RunState.RUNNING
+
+
+def test_a_run_that_a_host_refused_shows_no_step_that_runs_for_ever(stand):
+    stand.script["two"] = Fenced("front1 refused run run-1", detail="fence 9")
+
+    with pytest.raises(Fenced):
+        stand.drive(stand.begin(step("one"), step("two")))
+
+    two = stand.journal.run("run-1").steps[1]
+    assert (two.state, two.attempts[-1].outcome) == (StepState.UNKNOWN, Outcome.UNKNOWN)
+    assert "front1 refused run run-1" in two.attempts[-1].reason
+    assert stand.journal.integrity("run-1")[1] is None
+
+
+GATE = step("freeze", kind=StepKind.GATE, gate="freeze")
+FROZEN = AttemptReport(
+    outcome=Outcome.FAILED,
+    reason="frozen until Monday",
+    results=(Result(host="control", task="freeze", outcome=Outcome.FAILED),),
+)
+
+
+def test_a_safety_rule_that_says_no_is_a_refusal(stand):
+    stand.script["freeze"] = FROZEN
+
+    end = stand.drive(stand.begin(GATE, step("one", undo=True)))
+
+    assert (end.state, end.exit_code) == (RunState.FAILED, ExitCode.REFUSED)
+
+
+def killed_in(stand, name, *steps):
+    """A run that was killed in a step; a freeze window begins before its resume."""
+    writer = stand.begin(GATE, *steps)
+    stand.script[name] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        stand.drive(writer)
+    crash(stand, writer)
+    stand.script |= {name: CHANGED, "freeze": FROZEN}
+    stand.log.clear()
+
+
+STAGE, CUTOVER = step("stage", undo=True), step("cutover", direct="cutover", undo=True)
+BAKE, DRAIN = step("bake", direct="bake", commits=True), step("drain")
+
+
+@pytest.mark.parametrize(("name", "taken_back"), [("stage", ["stage"]), ("cutover", ["cutover", "stage"])])
+def test_a_resume_in_a_freeze_window_does_not_switch(stand, name, taken_back):
+    killed_in(stand, name, STAGE, CUTOVER, BAKE)
+
+    end = resume(stand)
+
+    assert stand.acted() == ["freeze", *(f"undo {step}" for step in taken_back)]
+    assert (end.exit_code, end.reason) == (ExitCode.ROLLED_BACK, "step freeze: frozen until Monday")
+    run = stand.journal.run("run-1")
+    assert StepState.RUNNING not in {record.state for record in run.steps}
+    assert stand.journal.integrity("run-1")[1] is None
+
+
+@pytest.mark.parametrize("name", ["bake", "drain"])
+def test_a_resume_in_a_freeze_window_goes_on_where_the_switch_was_before_it(stand, name):
+    killed_in(stand, name, STAGE, CUTOVER, BAKE, DRAIN)
+
+    assert resume(stand).exit_code is ExitCode.OK
+    assert "freeze" not in stand.acted()
+
+
+def test_a_run_that_waits_for_an_approval_goes_on_waiting_in_a_freeze_window(stand):
+    stand.script["prepare approval"] = GateWaits("approval")
+    stand.drive(stand.begin(GATE, STAGE, step("approval", kind=StepKind.GATE, gate="approval"), CUTOVER))
+    stand.script["freeze"] = FROZEN
+
+    assert resume(stand).exit_code is ExitCode.WAITING

@@ -59,7 +59,13 @@ def test_a_freeze_window_blocks_while_it_is_open(stand, begins_s, ends_s, outcom
     assert report.outcome is outcome
 
 
-@pytest.mark.parametrize("bad", [[{"from": "2026-01-01"}], [{"from": "soon", "until": "later"}], ["monday"], "monday"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [{"from": "2026-01-01"}], [{"from": "soon", "until": "later"}], ["monday"], "monday", True, 7,
+        [{"from": 2026, "until": 2027}], [{"from": None, "until": None}], {"from": "2026-01-01"},
+    ],
+)  # fmt: skip
 def test_a_freeze_window_that_cannot_be_read_is_unknown(stand, bad):
     assert freeze(None, inputs(stand, deploy_freeze_windows=bad)).outcome is Outcome.UNKNOWN
 
@@ -121,6 +127,25 @@ def test_an_approval_does_not_open_a_freeze_window_that_began_meanwhile(stand):
     )
 
     assert report.outcome is Outcome.FAILED
+
+
+def test_no_approval_wanted_does_not_open_a_freeze_window_either(stand):
+    """The switch follows at once, perhaps long after the freeze gate was asked: a run may have been interrupted."""
+    frozen = inputs(stand, deploy_approval="not_required", deploy_freeze_windows=[window(stand, -60, 60)])
+
+    report = approval(None, frozen)
+
+    assert (report.outcome, [row.task for row in report.results]) == (Outcome.FAILED, ["freeze"])
+    assert approval(None, inputs(stand, deploy_approval="not_required", **NO_FREEZE)).outcome is Outcome.OK
+
+
+def test_a_refusal_at_the_approval_is_the_rule_s_and_not_a_person_s(stand):
+    run = waiting(stand)
+    decide(stand.store, stand.clock, run, decision="reject", by="grace")
+
+    report = approval(context(stand), inputs(stand, deploy_approval="required", **NO_FREEZE))
+
+    assert [row.task for row in report.results] == ["approval"]
 
 
 def test_an_environment_may_become_stricter_while_a_run_waits_but_never_laxer(stand):

@@ -1,0 +1,179 @@
+"""Whether the record is true: the chain is whole, and the tables say of each run what its rows in the chain say.
+
+The rows of a run are folded into what they tell of it, one after the other, and that is compared with the tables. So
+a row that was taken out of a table, or off the end of the chain, shows as well as one that was changed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, select, union
+
+from mcpops.core.canonical import digest
+from mcpops.core.errors import ExitCode
+from mcpops.journal import chain, tables
+from mcpops.journal.writes import state_after
+from mcpops.model.outcome import Outcome
+from mcpops.model.run import RunState, StepState
+
+Step = tuple[int]  # its seq
+Try = tuple[int, int]  # the seq of a step, and the number of the attempt
+Pair = tuple[str, Any, Any]  # a name, what the record says, what the tables say
+
+
+@dataclass
+class Told:
+    """What the rows of a run tell of it. `run` holds columns of the table; one that is not there is not compared.
+
+    `partial`: they tell neither attempts nor steps.
+    """
+
+    run: dict[str, Any] = field(default_factory=lambda: {"state": RunState.RUNNING.value})
+    steps: dict[Step, str] = field(default_factory=dict)
+    outputs: dict[Step, str] = field(default_factory=dict)
+    attempts: dict[Try, tuple[str | None, str]] = field(default_factory=dict)
+    results: dict[Try, str] = field(default_factory=dict)
+    approvals: dict[Try, tuple[str, str, str]] = field(default_factory=dict)
+    partial: bool = False
+
+
+def wrong(connection: Connection, run_id: str | None = None) -> str | None:
+    """Return what is wrong with the record of a run, or of all runs, naming it; or None."""
+    try:
+        broken = chain.verify(connection)
+        known = union(select(tables.run.c.id), select(tables.record.c.run_id)).order_by("id")
+        runs = [run_id] if run_id else list(connection.execute(known).scalars())
+        return broken or next(filter(None, (_differs(connection, each) for each in runs)), None)
+    except (ValueError, KeyError, TypeError) as error:
+        return f"the journal holds what no mcpops wrote: {error!r}"
+
+
+def _differs(connection: Connection, run_id: str) -> str | None:
+    """Compare a run in the tables with what the chain tells of it."""
+    query = select(tables.record).where(tables.record.c.run_id == run_id).order_by(tables.record.c.n)
+    rows = connection.execute(query).mappings().all()
+    if not rows:
+        return f"run {run_id} has no row in the record"
+    told = Told()
+    for row in rows:
+        _KINDS[row["kind"]](told, row["body"])
+    run = connection.execute(select(tables.run).where(tables.run.c.id == run_id)).mappings().first()
+    if run is None:
+        return f"run {run_id} is in the record and not in the journal"
+    for name, says, seen in _pairs(connection, run, told):
+        if says != seen:
+            return f"{name} of run {run_id} is not what was written: it is {seen!r}, the record says {says!r}"
+    return None
+
+
+def _pairs(connection: Connection, run: Mapping[Any, Any], told: Told) -> Iterator[Pair]:
+    """Yield everything that the record and the tables both know of a run."""
+    run_id = run["id"]
+    for name, value in told.run.items():
+        yield f"the {name}", value, run[name]
+    yield from _both("what step {}, attempt {} came to", told.results, _results(connection, run_id), digest([]))
+    yield from _both("decision {1} on step {0}", told.approvals, _approvals(connection, run_id))
+    if told.partial:
+        return
+    yield from _both("step {}, attempt {}", told.attempts, _attempts(connection, run_id))
+    steps = connection.execute(select(tables.step).where(tables.step.c.run_id == run_id)).all()
+    pending = {(row.seq,): StepState.PENDING.value for row in steps}
+    yield from _both("the state of step {}", pending | told.steps, {(row.seq,): row.state for row in steps})
+    outputs = {(row.seq,): digest(row.outputs) for row in steps}
+    yield from _both("what step {} hands on", told.outputs, outputs, digest({}))
+
+
+def _both(name: str, told: Mapping[Any, Any], seen: Mapping[Any, Any], missing: str | None = None) -> Iterator[Pair]:
+    """Yield what is known of each key of either; the other may not have it."""
+    for key in sorted(told.keys() | seen.keys()):
+        yield name.format(*key), told.get(key, missing), seen.get(key, missing)
+
+
+def _attempts(connection: Connection, run_id: str) -> dict[Try, tuple[str | None, str]]:
+    found = connection.execute(select(tables.attempt).where(tables.attempt.c.run_id == run_id))
+    return {(row.seq, row.number): (row.outcome, row.reason) for row in found}
+
+
+def _results(connection: Connection, run_id: str) -> dict[Try, str]:
+    names = ("host", "task", "outcome", "message", "duration_ms", "ignored")
+    query = select(tables.result).where(tables.result.c.run_id == run_id).order_by(tables.result.c.n)
+    rows: dict[Try, list[dict[str, Any]]] = defaultdict(list)
+    for row in connection.execute(query).mappings():
+        rows[row["seq"], row["attempt"]].append({name: row[name] for name in names})
+    return {key: digest(found) for key, found in rows.items()}
+
+
+def _approvals(connection: Connection, run_id: str) -> dict[Try, tuple[str, str, str]]:
+    found = connection.execute(select(tables.approval).where(tables.approval.c.run_id == run_id))
+    return {(row.seq, row.n): (row.decision, row.by, row.plan_digest) for row in found}
+
+
+def _fold_run(told: Told, body: Mapping[str, Any]) -> None:
+    told.run |= {name: body[name] for name in ("environment", "runbook", "plan_digest")}
+    told.run["requested_by"] = body["by"]
+
+
+def _fold_resume(told: Told, _body: Mapping[str, Any]) -> None:
+    """Take a run up again: how it stopped is no longer said, and what was open was interrupted."""
+    told.run = {name: value for name, value in told.run.items() if name not in ("exit_code", "reason")}
+    told.run["state"] = RunState.RUNNING.value
+    for key, (outcome, _) in told.attempts.items():
+        if outcome is None:
+            told.attempts[key] = (Outcome.UNKNOWN.value, "interrupted")
+
+
+def _fold_intent(told: Told, body: Mapping[str, Any]) -> None:
+    told.attempts[body["seq"], body["attempt"]] = (None, "")
+    told.steps[body["seq"],] = StepState.RUNNING.value
+
+
+def _fold_outcome(told: Told, body: Mapping[str, Any]) -> None:
+    key = (body["seq"], body["attempt"])
+    told.results[key] = body["results"]
+    if "outcome" not in body:  # a rollback, taken in by an mcpops that wrote no more than this of it
+        told.run, told.partial = {"state": body["state"]}, True
+        return
+    told.attempts[key] = (body["outcome"], body["reason"])
+    told.steps[body["seq"],] = state_after(Outcome(body["outcome"])).value
+    told.outputs[body["seq"],] = body["outputs"]
+
+
+def _fold_step(told: Told, body: Mapping[str, Any]) -> None:
+    told.steps[body["seq"],] = body["state"]
+
+
+def _fold_end(told: Told, body: Mapping[str, Any]) -> None:
+    told.run |= {name: body[name] for name in ("state", "exit_code", "reason")}
+
+
+def _fold_abandon(told: Told, body: Mapping[str, Any]) -> None:
+    said = f"abandoned by {body['by']}: {body['reason']}"
+    told.run |= {"state": RunState.ABANDONED.value, "exit_code": int(ExitCode.FAILED), "reason": said}
+
+
+def _fold_approval(told: Told, body: Mapping[str, Any]) -> None:
+    number = 1 + sum(seq == body["seq"] for seq, _ in told.approvals)
+    told.approvals[body["seq"], number] = (body["decision"], body["by"], body["plan_digest"])
+
+
+def _fold_absorbed(told: Told, body: Mapping[str, Any]) -> None:
+    _fold_run(told, body)
+    _fold_outcome(told, body)
+    _fold_end(told, body)
+
+
+_KINDS: dict[str, Callable[[Told, Mapping[str, Any]], None]] = {
+    "run": _fold_run,
+    "resume": _fold_resume,
+    "intent": _fold_intent,
+    "outcome": _fold_outcome,
+    "step": _fold_step,
+    "end": _fold_end,
+    "abandon": _fold_abandon,
+    "approval": _fold_approval,
+    "absorbed": _fold_absorbed,
+}
