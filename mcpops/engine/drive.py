@@ -201,9 +201,9 @@ class Driver:
 
     def _undo_step(self, step: Step) -> Step:
         body = step.body if step.direct else self.executors.undo_play(step)
-        # What the step's own play must at least do says nothing about how little it takes to take it back.
+        # Taking back may have less to do, and on some hosts nothing at all: unknown would lock the environment.
         undo = replace(step, name=f"undo {step.name}", kind=StepKind.UNDO, body=body, undo=False, commits=False)
-        return replace(undo, minimum_checks=1)
+        return replace(undo, minimum_checks=1, minimum_hosts=step.minimum_hosts or 1)
 
     def _end_fenced(self, error: Fenced) -> None:
         """Say in the record that hosts refused this run; without the lease nothing can be said."""
