@@ -36,7 +36,7 @@ class PlayCall:
     secrets: tuple[Secret, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float = 600.0
-    minimum_hosts: int = 1
+    minimum_hosts: int | None = None
     minimum_checks: int = 1
     check: bool = False
     diff: bool = False

@@ -53,7 +53,7 @@ class Reducer:
 
     Texts are redacted before they are shortened, so that no half of a secret survives the cut.
     Messages: `{"is": "result", "host", "task", "outcome", "message", "duration_ms", "ignored"}`,
-    `{"is": "stats", "outputs", "hosts"}`, `{"is": "empty"}` when the play matched no host.
+    `{"is": "stats", "outputs", "left"}` (hosts that left the play), `{"is": "empty"}` when the play matched no host.
     """
 
     def __init__(self, redactor: Redactor) -> None:
@@ -129,11 +129,11 @@ class Reducer:
 
     def _stats(self, data: Mapping[str, Any]) -> dict[str, Any]:
         outputs = data.get("artifact_data")
-        hosts = data.get("processed")
+        left = data.get("left")
         return {
             "is": "stats",
             "outputs": dict(outputs) if isinstance(outputs, Mapping) else {},
-            "hosts": len(hosts) if isinstance(hosts, Mapping) else 0,
+            "left": sorted(map(str, left)) if isinstance(left, (list, tuple)) else [],
         }
 
 

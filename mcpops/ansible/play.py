@@ -38,6 +38,7 @@ class _Record:
         self._redactor = redactor
         self._on_result = on_result
         self.results: list[Result] = []
+        self.left: list[str] = []
         self.outputs: dict[str, Any] = {}
         self.masked: list[str] = []
         self.ended = False
@@ -62,6 +63,7 @@ class _Record:
             self._on_result(result)
         elif kind == "stats":
             self.ended = True
+            self.left = message["left"]
             told: dict[str, Any] = message["outputs"]
             self.outputs = self._redactor.value(told)
             self.masked = [self._redactor(name) for name, value in told.items() if self._redactor.value(value) != value]
@@ -220,6 +222,7 @@ def _report(call: PlayCall, record: _Record, stopped: str, trouble: str, duratio
     """Judge what was record. Nothing that stopped or shortened the record may end in a good verdict."""
     outcome, reason = judge(
         record.results,
+        left=record.left,
         minimum_hosts=call.minimum_hosts,
         minimum_checks=call.minimum_checks,
         ended=record.ended,

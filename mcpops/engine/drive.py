@@ -229,6 +229,7 @@ class Driver:
     def _undo_step(self, step: Step) -> Step:
         """Return the step that takes another back; how much work that one had to show does not bind its undo."""
         body = step.body if step.direct else self.executors.undo_play(step)
+        # It may have less to do, and on some hosts nothing at all: unknown would lock the environment.
         back = replace(step, name=f"undo {step.name}", kind=StepKind.UNDO, body=body, undo=False, commits=False)
         return replace(back, minimum_hosts=1, minimum_checks=1)
 

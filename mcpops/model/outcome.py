@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -75,12 +75,20 @@ def worst_by_host(results: Iterable[Result]) -> dict[str, Outcome]:
 
 
 def judge(
-    results: Iterable[Result], *, minimum_hosts: int, minimum_checks: int, ended: bool, exit_good: bool
+    results: Iterable[Result],
+    *,
+    left: Collection[str] = (),
+    minimum_hosts: int | None,
+    minimum_checks: int,
+    ended: bool,
+    exit_good: bool,
 ) -> tuple[Outcome, str]:
     """Return the verdict of an attempt and its reason, from what was seen and not from a return code alone.
 
-    `ended`: Ansible told its final statistics. `exit_good`: its process ended with 0. Nothing vacuous passes:
-    no hosts, too few hosts, too few tasks that really ran, or no end of the record is unknown.
+    `left` are hosts that left the play before its end. `ended`: Ansible told its final statistics. `exit_good`: its
+    process ended with 0. Nothing vacuous passes: no hosts, too few hosts, too few tasks that really ran, or no end of
+    the record is unknown. Without `minimum_hosts`, so is a host that skipped all that it was given, or that left
+    before anything ran; one that a run_once task passed by was given nothing.
     """
     rows = list(results)
     worst = worst_by_host(rows)
@@ -96,8 +104,11 @@ def judge(
         return Outcome.UNKNOWN, "the record has no end: Ansible told no statistics"
     if not exit_good:
         return Outcome.UNKNOWN, "Ansible ended with an error that no task shows"
-    if len(active) < minimum_hosts:
-        return Outcome.UNKNOWN, f"{len(active)} hosts took part, expected at least {minimum_hosts}"
+    if len(active) < (minimum_hosts or 1):
+        return Outcome.UNKNOWN, f"{len(active)} hosts took part, expected at least {minimum_hosts or 1}"
+    idle = sorted({*left, *worst} - {*active})
+    if idle and minimum_hosts is None:
+        return Outcome.UNKNOWN, f"nothing ran on {', '.join(idle)}; where that is meant, say minimum_hosts in step:"
     if len(ran) < minimum_checks:
         return Outcome.UNKNOWN, f"{len(ran)} tasks ran, expected at least {minimum_checks}"
     return (Outcome.CHANGED if Outcome.CHANGED in worst.values() else Outcome.OK), ""

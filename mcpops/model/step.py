@@ -29,7 +29,8 @@ class Step:
     `body` is the YAML text of the play alone; `line` its first line in the runbook. `roles` are the names of the
     roles that the play lists, in order: `undo` and `probe` are their `tasks/undo.yml` and `tasks/probe.yml`.
     `direct` names the action that mcpops does over open channels instead of through Ansible. A step that `commits`
-    is the point of no return: once it is good, a later failure takes nothing back.
+    is the point of no return: once it is good, a later failure takes nothing back. Without `minimum_hosts` no host may
+    leave a play, or be left out of all its tasks, without having done anything.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Step:
     commits: bool = False
     on_interrupt: OnInterrupt = OnInterrupt.PROBE
     timeout_s: float = 600.0
-    minimum_hosts: int = 1
+    minimum_hosts: int | None = None
     minimum_checks: int = 1
 
 

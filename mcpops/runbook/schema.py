@@ -51,10 +51,10 @@ STEP_SCHEMA: dict[str, Any] = {
             "examples": ["rerun"],
         },
         "minimum_hosts": {
-            "description": "Fewer hosts that took part make the verdict unknown.",
+            "description": "Fewer hosts that took part make the verdict unknown. Without it, so does a host that "
+            "skipped every task, or that meta: end_host took out before any.",
             "type": "integer",
             "minimum": 1,
-            "default": 1,
             "examples": [2],
         },
         "minimum_checks": {

@@ -157,6 +157,28 @@ def test_too_few_hosts_or_checks_are_unknown(stage: Stage) -> None:
     assert stage.run("    - ansible.builtin.ping:\n", minimum_checks=3).outcome is Outcome.UNKNOWN
 
 
+NOT_ON_F2 = "    - ansible.builtin.ping:\n      when: inventory_hostname == 'f1'\n"
+LEAVES = "    - ansible.builtin.meta: end_host\n      when: inventory_hostname == 'f2'\n    - ansible.builtin.ping:\n"
+ONCE = "    - ansible.builtin.ping:\n      run_once: true\n"
+
+
+@pytest.mark.parametrize("more", ["", "  serial: 1\n"])
+@pytest.mark.parametrize("tasks", [NOT_ON_F2, LEAVES])
+def test_a_host_on_which_nothing_ran_is_unknown_unless_that_is_meant(stage: Stage, tasks: str, more: str) -> None:
+    report = stage.run(tasks, more=more)
+    assert report.outcome is Outcome.UNKNOWN
+    assert report.reason.startswith("nothing ran on f2")
+    if not more:
+        assert stage.run(tasks, minimum_hosts=1).outcome is Outcome.OK
+
+
+@pytest.mark.parametrize(
+    "tasks", [ONCE, ONCE + NOT_ON_F2.replace("f1", "f2"), f"    - ansible.builtin.ping:\n{LEAVES}"]
+)
+def test_a_host_that_had_its_part_or_was_given_none_takes_nothing_away(stage: Stage, tasks: str) -> None:
+    assert stage.run(tasks).outcome is Outcome.OK
+
+
 def test_an_ignored_failure_is_not_hidden(stage: Stage) -> None:
     tasks = "    - ansible.builtin.fail: {msg: no}\n      ignore_errors: true\n    - ansible.builtin.ping:\n"
     report = stage.run(tasks)

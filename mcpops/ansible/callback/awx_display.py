@@ -54,6 +54,22 @@ class CallbackModule(RunnerCallback):  # type: ignore[misc]
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "stdout"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._plays: list[Any] = []
+
+    def v2_playbook_on_play_start(self, play: Any) -> None:  # noqa: ANN401
+        """Keep the play: with `serial` there is one a batch."""
+        self._plays.append(play)
+        super().v2_playbook_on_play_start(play)
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:  # noqa: ANN401
+        """Tell what set_stats handed on, and who left: a host that `end_host` takes out has no result of its own."""
+        self.clear_play()
+        left = sorted({host for play in self._plays for host in play._removed_hosts})
+        with self.capture_event_data("playbook_on_stats", artifact_data=stats.custom.get("_run", {}), left=left):
+            pass
+
     def _trimmed(self, result: Any) -> Any:  # noqa: ANN401 - Ansible's CallbackTaskResult, a copy for us alone
         trim(result.result, self._get_diff)
         return result
