@@ -143,13 +143,13 @@ def test_an_empty_or_dead_slot_is_refused(stand: FrontStand) -> None:
         assert stand.activate("green", "--healthy-wait-s", "0.1", expect=9)["error"]["name"] == "unhealthy"
         assert in_force(stand) == ("blue", 1, True)
         assert stand.activate("green", "--force")["changed"] is True
-        assert stand.ask()[:2] == (200, "blue"), "the other slot is the backup of a dead one"
+        assert stand.ask()[:2] == (503, ""), "and it is served, dead as it is: no other release in its place"
     finally:
         stand.backends["green"].start()
 
 
 def test_a_slot_that_one_backend_still_sees_down_is_waited_for(stand: FrontStand) -> None:
-    """A slot that was just started: else its first requests go to the backup, the slot that the switch leaves."""
+    """A slot that was just started: else its first requests fail, or go to the slot that the switch leaves."""
     for backend in ("bake", "slot"):
         generation = stand.hostside("status")["generation"]
         order = ["--slot", "green", "--generation", str(generation + 1), "--expect", str(generation)]
