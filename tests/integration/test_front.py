@@ -23,7 +23,7 @@ import pytest
 from mcpops.hostside.guard import started
 from mcpops.hostside.proxy import Proxy
 from mcpops.hostside.state import Context
-from tests.integration.front_stand import FrontStand, Load, haproxy_program, render, wait_for
+from tests.integration.front_stand import Clients, FrontStand, Load, haproxy_program, render, wait_for
 
 PORT = 18100
 
@@ -486,7 +486,7 @@ def test_a_closed_slot_answers_its_sessions_404(stand: FrontStand) -> None:
 class Stream:
     """An event stream in a session of the active slot, read by a thread."""
 
-    def __init__(self, stand: FrontStand) -> None:
+    def __init__(self, stand: Clients) -> None:
         session = stand.ask(x_begin="1")[2]["mcp-session-id"]
         self.session, self.received = session, 0
         context = ssl.create_default_context()
