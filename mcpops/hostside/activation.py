@@ -124,8 +124,8 @@ def _compare(context: Context, old: Routing, order: Order) -> None:
 def _wait_until_healthy(service: Service, order: Order) -> None:
     """Wait until the proxy sees the slot up, or refuse. A proxy that does not run cannot be asked.
 
-    Its backends for the bake phase and for afterwards check the slot each at their own time. The one that still
-    sees it down would send requests to its backup, which is the slot that this order leads away from.
+    Its backends for the bake phase and for afterwards check the slot each at their own time. The one for the bake phase
+    would send requests to the slot that this order leads away from; the other one, which has no backup, answers 503.
     """
     proxy, end = Proxy(service.admin_socket), time.monotonic() + order.healthy_wait_s
     while True:

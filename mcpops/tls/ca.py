@@ -7,7 +7,7 @@ is absent, past two thirds of its life, for other names, or not of this authorit
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -44,16 +44,17 @@ class IssuedCertificate:
 
 @dataclass(frozen=True)
 class CertificateAuthority:
-    """An authority and its key. The key stays in `directory` and in memory."""
+    """An authority and its key. The key stays in `directory` and in memory. Without `writes` nothing is written."""
 
     directory: Path
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
     clock: Clock
     created: bool
+    writes: bool = True
 
     @classmethod
-    def ensure(cls, directory: Path, common_name: str, clock: Clock | None = None) -> Self:
+    def ensure(cls, directory: Path, common_name: str, clock: Clock | None = None, *, writes: bool = True) -> Self:
         """Open the authority in `directory` (`ca.crt`, `ca.key`), or make it when neither is there.
 
         Raises UsageError when one of the two is missing or they do not belong together: a new authority in place of a
@@ -63,13 +64,14 @@ class CertificateAuthority:
         key_file, cert_file = directory / "ca.key", directory / "ca.crt"
         if key_file.exists() or cert_file.exists():
             certificate, key = _open(cert_file, key_file)
-            return cls(directory, certificate, key, clock, created=False)
+            return cls(directory, certificate, key, clock, created=False, writes=writes)
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = _self_signed(common_name, key, clock.now())
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomic(key_file, _pem(key))
-        write_atomic(cert_file, certificate.public_bytes(PEM).decode(), mode=0o644)
-        return cls(directory, certificate, key, clock, created=True)
+        if writes:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomic(key_file, _pem(key))
+            write_atomic(cert_file, certificate.public_bytes(PEM).decode(), mode=0o644)
+        return cls(directory, certificate, key, clock, created=True, writes=writes)
 
     @property
     def cafile(self) -> Path:
@@ -89,12 +91,8 @@ class CertificateAuthority:
         if certificate is None:
             key = ec.generate_private_key(ec.SECP256R1())
             certificate = self._sign(sans[0], names, key, days)
-            # The old pair stays in force until its own file is replaced; `.pem` holds both halves and goes last.
-            chain = certificate.public_bytes(PEM).decode() + self.certificate.public_bytes(PEM).decode()
-            write_atomic(files["key"], _pem(key))
-            write_atomic(files["crt"], certificate.public_bytes(PEM).decode(), mode=0o644)
-            write_atomic(files["chain.crt"], chain, mode=0o644)
-            write_atomic(files["pem"], chain + _pem(key))
+            if self.writes:
+                self._write(files, certificate, key)
         return IssuedCertificate(
             key=files["key"],
             cert=files["crt"],
@@ -104,6 +102,15 @@ class CertificateAuthority:
             changed=bool(reason),
             reason=reason,
         )
+
+    def _write(self, files: Mapping[str, Path], certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+        """Write the files of a certificate."""
+        # The old pair stays in force until its own file is replaced; `.pem` holds both halves and goes last.
+        chain = certificate.public_bytes(PEM).decode() + self.certificate.public_bytes(PEM).decode()
+        write_atomic(files["key"], _pem(key))
+        write_atomic(files["crt"], certificate.public_bytes(PEM).decode(), mode=0o644)
+        write_atomic(files["chain.crt"], chain, mode=0o644)
+        write_atomic(files["pem"], chain + _pem(key))
 
     def _why_new(self, files: list[Path], names: list[x509.GeneralName]) -> tuple[str, x509.Certificate | None]:
         """Return why a new certificate is needed (empty: it is not), and the old one if it may stay."""

@@ -18,7 +18,7 @@ options:
   directory: {description: "Where the files go; the authority's directory when absent.", type: path}
   days: {description: "Lifetime of a new certificate.", type: int, default: 90}
 attributes:
-  check_mode: {support: none}
+  check_mode: {support: full}
 author: mcpops
 """
 
@@ -61,12 +61,12 @@ def main() -> None:
             "directory": {"type": "path"},
             "days": {"type": "int", "default": 90},
         },
-        supports_check_mode=False,
+        supports_check_mode=True,
     )
     given = module.params
     home = Path(given["authority"])
     try:
-        authority = CertificateAuthority.ensure(home, given["authority_name"])
+        authority = CertificateAuthority.ensure(home, given["authority_name"], writes=not module.check_mode)
         issued = authority.issue(given["name"], given["names"], Path(given["directory"] or home), given["days"])
     except McpopsError as error:
         module.fail_json(msg=f"{error.message}; {error.hint}", detail=error.detail)

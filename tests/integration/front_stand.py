@@ -65,12 +65,12 @@ def self_signed(name: str) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM) + private
 
 
-def render(variables: dict[str, Any]) -> str:
-    """The role's template with its defaults and these variables, as Ansible renders it."""
+def render(variables: dict[str, Any], template: str = "haproxy.cfg") -> str:
+    """A template of the role with its defaults and these variables, as Ansible renders it."""
     environment = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
-    template = environment.from_string((ROLE / "templates/haproxy.cfg.j2").read_text())
-    return template.render({**defaults, **variables})
+    text = (ROLE / f"templates/{template}.j2").read_text()
+    return environment.from_string(text).render({**defaults, **variables})
 
 
 def request(
@@ -125,7 +125,7 @@ class Backend:
 class Load:
     """Requests at an even rate from keep-alive connections that never retry; half of them POST."""
 
-    stand: FrontStand
+    stand: Clients
     rate: float = 100
     threads: int = 20
     answers: list[tuple[int, str, int]] = field(default_factory=list)  # sent_ns, slot or error, status
@@ -169,7 +169,29 @@ class Load:
         return max((sent for sent, where, _ in self.answers if where == slot), default=0)
 
 
-class FrontStand:
+class Clients:
+    """New clients of a front on this machine."""
+
+    port: int
+
+    def connection(self) -> http.client.HTTPSConnection:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=context)
+
+    def ask(self, path: str = "/mcp", **headers: str) -> tuple[int, str, dict[str, str]]:
+        """One request through the front: status, slot and headers of the answer (_ in a header's name stands for -)."""
+        connection = self.connection()
+        try:
+            connection.request("GET", path, headers={k.replace("_", "-"): v for k, v in headers.items()})
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status, answer.getheader("x-mcpops-slot") or "", dict(answer.getheaders())
+        finally:
+            connection.close()
+
+
+class FrontStand(Clients):
     def __init__(self, directory: Path, port: int = 18100, *, state: Path | None = None, **variables: Any) -> None:
         self.port, self.state = port, state or directory / "state"
         self.state.mkdir(mode=0o700, exist_ok=True)
@@ -247,22 +269,6 @@ class FrontStand:
     def all_up(self) -> bool:
         slots = self.hostside("status")["slots"]
         return all(slots[slot]["healthy"] is (self.backends[slot].process is not None) for slot in slots)
-
-    def connection(self) -> http.client.HTTPSConnection:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=context)
-
-    def ask(self, path: str = "/mcp", **headers: str) -> tuple[int, str, dict[str, str]]:
-        """One request through the front: status, slot and headers of the answer (_ in a header's name stands for -)."""
-        connection = self.connection()
-        try:
-            connection.request("GET", path, headers={k.replace("_", "-"): v for k, v in headers.items()})
-            answer = connection.getresponse()
-            answer.read()
-            return answer.status, answer.getheader("x-mcpops-slot") or "", dict(answer.getheaders())
-        finally:
-            connection.close()
 
     def argv(self, *words: str, run: str = "r1", fence: int = 1) -> list[str]:
         return ["--state", str(self.state), "--run", run, "--fence", str(fence), *words]

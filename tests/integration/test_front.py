@@ -23,7 +23,7 @@ import pytest
 from mcpops.hostside.guard import started
 from mcpops.hostside.proxy import Proxy
 from mcpops.hostside.state import Context
-from tests.integration.front_stand import FrontStand, Load, haproxy_program, render, wait_for
+from tests.integration.front_stand import Clients, FrontStand, Load, haproxy_program, render, wait_for
 
 PORT = 18100
 
@@ -143,7 +143,7 @@ def test_an_empty_or_dead_slot_is_refused(stand: FrontStand) -> None:
         assert stand.activate("green", "--healthy-wait-s", "0.1", expect=9)["error"]["name"] == "unhealthy"
         assert in_force(stand) == ("blue", 1, True)
         assert stand.activate("green", "--force")["changed"] is True
-        assert stand.ask()[:2] == (200, "blue"), "the other slot is the backup of a dead one"
+        assert stand.ask()[:2] == (503, ""), "and it is served, dead as it is: no other release in its place"
     finally:
         stand.backends["green"].start()
 
@@ -161,7 +161,7 @@ def test_a_slot_that_holds_another_release_or_was_stopped_is_refused(stand: Fron
 
 
 def test_a_slot_that_one_backend_still_sees_down_is_waited_for(stand: FrontStand) -> None:
-    """A slot that was just started: else its first requests go to the backup, the slot that the switch leaves."""
+    """A slot that was just started: else its first requests fail, or go to the slot that the switch leaves."""
     for backend in ("bake", "slot"):
         generation = stand.hostside("status")["generation"]
         order = ["--slot", "green", "--generation", str(generation + 1), "--expect", str(generation)]
@@ -570,7 +570,7 @@ def test_a_closed_slot_answers_its_sessions_404(stand: FrontStand) -> None:
 class Stream:
     """An event stream in a session of the active slot, read by a thread."""
 
-    def __init__(self, stand: FrontStand) -> None:
+    def __init__(self, stand: Clients) -> None:
         session = stand.ask(x_begin="1")[2]["mcp-session-id"]
         self.session, self.received = session, 0
         context = ssl.create_default_context()

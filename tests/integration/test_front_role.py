@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -14,14 +15,17 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.front_stand import REPOSITORY, Backend, haproxy_program, self_signed, wait_for
+from tests.integration.front_stand import REPOSITORY, Backend, Clients, Load, haproxy_program, self_signed, wait_for
+from tests.integration.test_front import Stream
 
 BIN = Path(sys.executable).parent
 PORT = 18130
 
 
-class Place:
+class Place(Clients):
     """A supervisord, two backends, and an inventory of this machine."""
+
+    port = PORT
 
     def __init__(self, home: Path) -> None:
         self.home, self.state = home, home / "state"
@@ -133,7 +137,7 @@ def test_check_install_repeat_reload_and_take_back(place: Place) -> None:
     (place.state / "active.map").write_text("time blue\ntime.generation 7\ntime.phase steady\n")
     assert changed(place.play(front_rate_limit_per_ip=77)) == [
         "front : Configure the proxy",
-        "front : Reload by supervisord",
+        RELOAD,
     ]
     assert (place.status()["active"], place.status()["generation"]) == ("blue", 7), "a map is never written again"
     wait_for("the reloaded proxy reads the map", lambda: place.status()["in_sync"])
@@ -144,6 +148,49 @@ def test_check_install_repeat_reload_and_take_back(place: Place) -> None:
     assert not (place.state / "haproxy.cfg").exists()
     assert '"probe": "not_done"' in place.play("probe")
     assert time.monotonic() - begin < 120
+
+
+SERVE = "front : Serve what the file of the certificate holds"
+RELOAD = "front : Reload by supervisord"
+
+
+def renew(path: Path) -> str:
+    """Put a new certificate in place of the old one, as a setup that was killed thereafter; return it."""
+    path.write_bytes(self_signed("time.local.test"))
+    text = path.read_text()
+    return text[: text.index("-----BEGIN PRIV")]
+
+
+def served() -> str:
+    return ssl.get_server_certificate(("127.0.0.1", PORT))
+
+
+@pytest.mark.slow
+def test_a_certificate_that_was_replaced_is_served_by_the_next_run(place: Place) -> None:
+    directory = place.home / "certificates"
+    directory.mkdir()
+    renew(directory / "b.pem")
+    place.state.mkdir(mode=0o700)
+    (place.state / "active.map").write_text("time blue\ntime.generation 1\ntime.phase steady\n")
+    place.play(front_certificate=str(directory))
+    before, new = served(), renew(directory / "b.pem")
+    with Load(place, rate=50) as load, Stream(place) as stream:
+        assert changed(place.play(check=True, front_certificate=str(directory))) == [SERVE]
+        assert served() == before, "a check changes nothing"
+        assert changed(place.play(front_certificate=str(directory))) == [SERVE], "no reload"
+        assert served() == new
+        assert changed(place.play(front_certificate=str(directory))) == [], "a second run changes nothing"
+
+        first = renew(directory / "a.pem")
+        assert changed(place.play(front_certificate=str(directory))) == [SERVE, RELOAD], "only that takes in another"
+        assert served() == first
+        assert stream.still_lives()
+    assert load.failed == []
+
+    (directory / "c.pem").write_text(first)  # without its key: a reloaded proxy could not be started again
+    assert "c.pem" in place.play(front_certificate=str(directory), expect=2)
+    assert served() == first
+    assert place.status()["proxy"] is True
 
 
 def test_a_configuration_that_haproxy_refuses_leaves_the_running_one(place: Place) -> None:

@@ -7,9 +7,11 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ import yaml
 
 from mcpops.deploy import embedded
 from mcpops.deploy.wheelhouse import fill
-from mcpops.hostside.probe import Target, probe
+from mcpops.hostside.probe import PROTOCOL, Session, Target, probe
+from mcpops.tls.ca import CertificateAuthority
 
 ROOT = Path(__file__).parents[2]
 PORT = 18240
@@ -88,6 +91,9 @@ class Embedded:
     def seen_by_a_client(self) -> dict[str, Any]:
         return probe(Target(self.url, str(self.cafile), "time.local.test"))
 
+    def served_certificate(self) -> str:
+        return ssl.get_server_certificate(("127.0.0.1", PORT), ca_certs=str(self.cafile))
+
     def broken_release(self, name: str, **changes: Any) -> Path:
         """Write the project's broken release with changes."""
         directory = self.project / "releases"
@@ -122,6 +128,19 @@ def command_with(*options: str) -> list[str]:
     command = yaml.safe_load((ROOT / "releases/time-broken.yml").read_text())["command"]
     at = command.index("--mode=500")
     return [*command[:at], *options, *command[at + 2 :]]
+
+
+@contextmanager
+def session_of(local: Embedded) -> Iterator[Session]:
+    """A client that goes on."""
+    session = Session(Target(local.url, str(local.cafile), "time.local.test"))
+    client = {"name": "test", "version": "1"}
+    session.call("initialize", {"protocolVersion": PROTOCOL, "capabilities": {}, "clientInfo": client})
+    session.notify("notifications/initialized")
+    try:
+        yield session
+    finally:
+        session.end()
 
 
 def changed(said: str) -> int:
@@ -221,6 +240,34 @@ class TestBadReleases:
         code, said = deployed.deploy(path)
         assert code != 0
         assert "unknown key 'comand'" in said
+
+
+def test_a_renewed_certificate_is_served_after_setup(deployed):
+    certificate, served = deployed.home / "ca/front.crt", deployed.served_certificate
+    before = served()
+    with session_of(deployed) as session:
+        local = session.connection.sock.getsockname()
+        certificate.unlink()  # a setup issues anew what is absent, as it does what expires
+        code, said = deployed.play("setup", "--check")
+        assert (code, changed(said), certificate.exists()) == (0, 1, False), said
+        code, said = deployed.play("setup")
+        assert (code, changed(said)) == (0, 2), said
+        assert before != served() == certificate.read_text()
+        assert session.call("tools/list", {})["tools"], "the session is served"
+        assert session.connection.sock.getsockname() == local, "on the same connection"
+
+        certificate.unlink()
+        names = ["time.local.test", "localhost", "127.0.0.1", "::1"]
+        CertificateAuthority.ensure(deployed.home / "ca", "").issue("front", names, deployed.home / "ca")
+        assert served() != certificate.read_text(), "as a setup leaves it that is killed before it comes to the front"
+        code, said = deployed.play("setup", "--check")
+        assert (code, changed(said)) == (0, 1), said
+        code, said = deployed.play("setup")
+        assert (code, changed(said)) == (0, 1), said
+        assert served() == certificate.read_text()
+        assert session.connection.sock.getsockname() == local
+    code, said = deployed.play("setup")
+    assert (code, changed(said)) == (0, 0), said
 
 
 def test_after_a_kill_of_supervisord_setup_brings_the_same_state_back(deployed):

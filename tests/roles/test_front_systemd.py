@@ -98,6 +98,10 @@ def test_install_reload_reboot_and_take_back(lab: Lab, tmp_path: Path) -> None:
     assert changed(printed) == ["front : Configure the proxy", "front : Reload by systemd"], printed
     assert host.ssh(f"systemctl show -P MainPID {UNIT}").stdout == main_pid
 
+    a_renewed_certificate_is_served(lab, tmp_path)
+    assert host.ssh(f"systemctl show -P MainPID {UNIT}").stdout == main_pid
+    main_pid = a_front_that_cannot_start_for_a_while_comes_back(lab)
+
     host.ssh(f"printf 'time blue\\ntime.generation 3\\ntime.phase steady\\n' > {STATE}/active.map")
     host.ssh(f"kill -9 {main_pid}")
     wait_for("systemd starts it again with what is on disk", lambda: status(lab)["in_sync"], 15)
@@ -106,6 +110,29 @@ def test_install_reload_reboot_and_take_back(lab: Lab, tmp_path: Path) -> None:
     play(lab, tmp_path, tasks_from="undo")
     assert "inactive" in host.ssh(f"systemctl is-active {UNIT}", check=False).stdout
     assert status_fails(lab)
+
+
+def a_renewed_certificate_is_served(lab: Lab, home: Path) -> None:
+    host, pem = lab["front"], self_signed("time.lab.test").decode()
+    host.put("/etc/mcpops/front.pem", pem, mode=0o600)
+    serve = ["front : Serve what the file of the certificate holds"]
+    assert changed(play(lab, home, "--check")) == serve
+    assert changed(play(lab, home)) == serve
+    for address in (host.ipv4, host.ipv6):
+        words = ["python3", "-c", f"import ssl; print(ssl.get_server_certificate(({address!r}, 443)))"]
+        assert lab.outside.run(words).stdout.strip() in pem, "seen from another place"
+    assert changed(play(lab, home)) == []
+
+
+def a_front_that_cannot_start_for_a_while_comes_back(lab: Lab) -> str:
+    """Kill it while its configuration is away; return its new process id."""
+    host = lab["front"]
+    host.ssh(f"mv {STATE}/haproxy.cfg {STATE}/away && systemctl kill --signal=KILL {UNIT}")
+    tried = f"systemctl show -P NRestarts {UNIT}"
+    wait_for("systemd tries more often than its own limit, 5 in 10 s", lambda: int(host.ssh(tried).stdout) > 8, 30)
+    host.ssh(f"mv {STATE}/away {STATE}/haproxy.cfg")
+    wait_for("it serves again", lambda: status(lab)["in_sync"], 15)
+    return str(host.ssh(f"systemctl show -P MainPID {UNIT}").stdout)
 
 
 def status_fails(lab: Lab) -> bool:

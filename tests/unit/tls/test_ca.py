@@ -81,6 +81,19 @@ def test_it_is_renewed_after_two_thirds_of_its_life(authority, tmp_path, clock):
     assert authority.issue("front", NAMES, tmp_path).reason == "expiring"
 
 
+def test_who_only_looks_writes_nothing_and_says_the_same(authority, tmp_path, clock):
+    issued = authority.issue("front", NAMES, tmp_path)
+    before = issued.combined.read_bytes()
+    for days, reason in ((0, ""), (61, "expiring")):
+        clock.at += timedelta(days=days)
+        looking = CertificateAuthority.ensure(authority.directory, "test CA", clock, writes=False)
+        would = looking.issue("front", NAMES, tmp_path)
+        assert (would.changed, would.reason, looking.created) == (bool(reason), reason, False)
+        assert issued.combined.read_bytes() == before
+    assert CertificateAuthority.ensure(tmp_path / "new", "new CA", clock, writes=False).created
+    assert not (tmp_path / "new").exists()
+
+
 def test_other_names_are_another_certificate(authority, tmp_path):
     authority.issue("front", NAMES, tmp_path)
     assert authority.issue("front", [*NAMES, "new.test"], tmp_path).reason == "other names"
