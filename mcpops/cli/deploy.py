@@ -13,6 +13,7 @@ from mcpops.core.errors import UsageError
 if TYPE_CHECKING:
     from mcpops.cli.wire import Workplace
 
+QUICK_S = 3.0  # for the question whether there is anything to do; a front that takes longer is left to the steps
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
@@ -79,13 +80,12 @@ def _serves(place: Workplace, digest: str) -> str | None:
 
     While another run holds the environment the answer is None: `begin` then says who it is.
     """
-    from mcpops.cli.launch import ANSWER_S  # noqa: PLC0415
     from mcpops.cli.wire import FRONTS  # noqa: PLC0415
     from mcpops.remote.fleet import Fleet  # noqa: PLC0415
 
     if place.record.journal.lease(place.environment.name):
         return None
-    with Fleet.open(place.targets(), ANSWER_S) as fleet:
+    with Fleet.open(place.targets(), QUICK_S) as fleet:
         said = [answer.output for answer in fleet.greetings.values()]
     slots = {front["active"] if _is_in_force(front, digest) else None for front in said}
     whole = len(said) == len(place.inventory.groups[FRONTS])

@@ -9,30 +9,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mcpops.ansible.inventory import Inventory, targets
+from mcpops.ansible.inventory import Inventory
 from mcpops.ansible.reap import reap
 from mcpops.ansible.vault import Vault
 from mcpops.cli.common import Session
 from mcpops.cli.listen import listener
+from mcpops.cli.overtaken import require_not_overtaken
 from mcpops.cli.show import run_json, run_story, what_now
-from mcpops.cli.wire import FRONTS, Workplace
+from mcpops.cli.wire import Workplace
 from mcpops.core.canonical import digest
 from mcpops.core.errors import ExitCode, UsageError
 from mcpops.core.files import write_atomic
-from mcpops.core.ids import new_fence, new_run_id
+from mcpops.core.ids import new_run_id
 from mcpops.core.person import whoami
 from mcpops.core.tree import tree_digest
-from mcpops.deploy.cutover import read_fronts
-from mcpops.deploy.plan import taken_over
 from mcpops.engine.decide import End
 from mcpops.journal.writes import RunWriter
 from mcpops.model.run import Request, Run
 from mcpops.model.step import Step, StepKind
-from mcpops.remote.fleet import Fleet
 from mcpops.runbook.load import load_runbook
 from mcpops.runbook.snapshot import snapshot
 
-ANSWER_S = 3.0  # a front that takes longer is left to the steps, which say what is wrong with it
 KEPT = "files"  # beside the snapshot of a run: files that were given to it, such as its release
 
 
@@ -159,14 +156,15 @@ def discard(plan: Plan) -> None:
 def resume(session: Session, place: Workplace, run: Run) -> ExitCode:
     """Go on with a run that was interrupted or waited.
 
-    Raises UsageError (it ended, its snapshot changed), Busy, and Refused when a rollback or another run acted on a
-    front since: what was planned, and perhaps approved, was meant for fronts that are no longer so.
+    Raises UsageError (it ended, its snapshot changed), Busy, Refused when a rollback or another run acted on a front
+    since (what was planned, and perhaps approved, was meant for fronts that are no longer so), and Unknown when a front
+    does not say whether that is so.
     """
     if run.state.ended:
         raise UsageError(f"run {run.id} is {run.state.value}; there is nothing to resume")
     _require_planned(run)
     inventory = place.planned(Path(run.snapshot))
-    _require_untouched(inventory, run)
+    require_not_overtaken(place, run, inventory)
     vault = place.vault(Path(run.snapshot))
     writer = RunWriter.take_over(place.record.store, place.record.clock, run.environment, run.id)
     ended = reap(run.id, fence=writer.lease.fence - 1)
@@ -189,18 +187,6 @@ def _require_planned(run: Run) -> None:
             detail=why,
             hint=f"`mcpops runs abandon {run.id} --yes`, and start again",
         )
-
-
-def _require_untouched(inventory: Inventory, run: Run) -> None:
-    """Raise Refused when a front has seen a newer run; fronts that do not answer are left to the run's steps."""
-    if not inventory.groups.get(FRONTS):
-        return
-    tried = [attempt.fence for record in run.steps for attempt in record.attempts]
-    fence = max(tried, default=new_fence(run.started_at))
-    with Fleet.open(targets(inventory, FRONTS), ANSWER_S) as fleet:
-        refusal = taken_over(read_fronts(fleet, fleet.greetings), run.id, fence)
-    if refusal:
-        raise refusal.error()
 
 
 def finish(session: Session, place: Workplace, run_id: str, end: End) -> ExitCode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,16 +73,26 @@ def _find_project(named: Path | None) -> Path:
     if named:
         if not (named / "inventories").is_dir():
             raise UsageError(f"{named} is no project", hint="a project has a directory inventories/")
-        return named.resolve()
-    try:
-        here = Path.cwd()
-    except FileNotFoundError as error:
+        project = named.resolve()
+        if _here() is None:
+            os.chdir(project)  # what is started from here, such as Ansible, needs one that is there
+        return project
+    here = _here()
+    if here is None:
         hint = "change into a project, or name it with -C DIR"
-        raise UsageError("the current directory is not there any more", hint=hint) from error
+        raise UsageError("the current directory is not there any more", hint=hint)
     for place in (here, *here.parents):
         if (place / "inventories").is_dir():
             return place
     raise UsageError(f"no project at {here} or above it", hint="change into a project, or name it with -C DIR")
+
+
+def _here() -> Path | None:
+    """Return the current directory, None when it was deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
 
 
 def _text(path: Path) -> Path:

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mcpops.cli.common import Session, common_options
+from mcpops.core.errors import ExitCode, McpopsError
 
 if TYPE_CHECKING:
     from mcpops.cli.project import Environment
     from mcpops.remote.fleet import Fleet
 
 
-@click.command(epilog="Exit status: 0 ok, 2 usage, 3 a front did not answer or the fronts disagree.")
+@click.command(
+    epilog="Exit status: 0 ok, 2 usage, 3 a front did not answer, the fronts disagree, or the journal cannot be read."
+)
 @common_options
 @click.pass_obj
 def status(session: Session) -> int:
@@ -28,7 +31,7 @@ def status(session: Session) -> int:
         data = {**_fronts(fleet), **_journal(environment)}
     data = {"environment": environment.name, **data}
     session.emit(data, _text(data))
-    return 0 if data["agreed"] else 3
+    return int(ExitCode.OK if data["agreed"] and not data["journal_error"] else ExitCode.UNKNOWN)
 
 
 def _fronts(fleet: Fleet) -> dict[str, Any]:
@@ -69,31 +72,39 @@ def _slot(states: Sequence[dict[str, Any]], slot: str) -> dict[str, Any]:
 def _journal(environment: Environment) -> dict[str, Any]:
     """Return what the journal says; a project that has never run anything has none.
 
-    `locked_by` is the run whose failed undo locks the environment.
+    `locked_by` is the run whose failed undo locks the environment. `journal_error` says why the rest is not to be had:
+    whatever is wrong with a journal, it must not hide what serves.
     """
-    from mcpops.cli.project import journal_path  # noqa: PLC0415
-
     data: dict[str, Any] = {
         "lease": None,
         "locked_by": None,
         "runs": [],
+        "journal_error": None,
         "backups": [],
         "certificates": [],
         "schedules": [],
         "overdue": [],
     }
-    if not journal_path(environment.project).exists():
-        return data
-    from mcpops.cli.show import interrupted  # noqa: PLC0415
-    from mcpops.core.clock import SystemClock, to_text  # noqa: PLC0415
-    from mcpops.journal.absorb import absorb  # noqa: PLC0415
-    from mcpops.journal.lease import is_dead  # noqa: PLC0415
-    from mcpops.journal.queries import Journal  # noqa: PLC0415
-    from mcpops.journal.store import Store  # noqa: PLC0415
+    try:
+        _read_journal(environment, data)
+    except Exception as error:  # noqa: BLE001 - see above; the exit code says unknown
+        data["journal_error"] = _why(error)
+    return data
 
-    store = Store(journal_path(environment.project))
-    absorb(store, SystemClock(), (environment.state / "rollbacks").glob("*.json"))
-    journal = Journal(store)
+
+def _read_journal(environment: Environment, data: dict[str, Any]) -> None:
+    from mcpops.cli.project import STATE, journal_path  # noqa: PLC0415
+
+    state = environment.project / STATE
+    if not journal_path(environment.project).exists() and (state.is_dir() or not state.exists()):
+        return
+    from mcpops.cli.record import open_journal  # noqa: PLC0415
+    from mcpops.cli.show import interrupted  # noqa: PLC0415
+    from mcpops.core.clock import to_text  # noqa: PLC0415
+    from mcpops.journal.lease import is_dead  # noqa: PLC0415
+
+    record = open_journal(environment.project)
+    journal = record.journal
     lease = journal.lease(environment.name)
     if lease:
         data["lease"] = {
@@ -102,7 +113,7 @@ def _journal(environment: Environment) -> dict[str, Any]:
             "holder": lease.holder.split(":")[0],
             "since": to_text(lease.since),
             "fence": lease.fence,
-            "interrupted": is_dead(lease, SystemClock()),
+            "interrupted": is_dead(lease, record.clock),
         }
     data["locked_by"] = journal.locked_by(environment.name)
     data["runs"] = [
@@ -115,7 +126,12 @@ def _journal(environment: Environment) -> dict[str, Any]:
         }
         for run in journal.runs(environment.name, 5)
     ]
-    return data
+
+
+def _why(error: Exception) -> str:
+    """Return an error in one line; what a database says goes on with the statement and its values."""
+    said = ": ".join(filter(None, (error.message, error.detail))) if isinstance(error, McpopsError) else str(error)
+    return said.partition("\n")[0] or repr(error)
 
 
 def _text(data: dict[str, Any]) -> str:
@@ -126,6 +142,8 @@ def _text(data: dict[str, Any]) -> str:
     lines = [f"{data['environment']}: {serves}"]
     if not data["agreed"]:
         lines.append("  THE FRONTS DO NOT AGREE, or one does not answer: `mcpops rollback --sync` brings them together")
+    if data["journal_error"]:
+        lines.append(f"  THE JOURNAL CANNOT BE READ: {data['journal_error']}; `mcpops rollback` works without it")
     lines += [
         f"  {slot:<6} {row['release'] or '-':<24} {row['state']:<8} "
         f"{row['sessions']} sessions, {row['streams']} streams"

@@ -199,7 +199,7 @@ def _status() -> dict[str, Any]:
     run = {"id": RUN, "runbook": "deploy", "state": "running", "interrupted": False}
     run |= {"started_at": "2026-11-24T12:00:01.000Z"}
     later = {"backups": [], "certificates": [], "schedules": [], "overdue": []}
-    acts = {"lease": lease, "locked_by": None, "runs": [run]}
+    acts = {"lease": lease, "locked_by": None, "runs": [run], "journal_error": None}
     return {"environment": "local", **_fronts(_Fleet()), **acts, **later}  # type: ignore[arg-type]
 
 

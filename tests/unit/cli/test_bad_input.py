@@ -61,6 +61,7 @@ def test_a_current_directory_that_was_deleted(tmp_path, monkeypatch):
     assert "-C DIR" in caught.value.hint
     (tmp_path / "inventories").mkdir()
     assert find_project(Session(project=tmp_path)) == tmp_path, "with -C it does not matter"
+    assert Path.cwd() == tmp_path, "Ansible does not start where nothing is"
 
 
 def test_a_project_whose_path_is_no_text(tmp_path):

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
+
+from mcpops.cli import app
 from mcpops.cli.project import Environment
 from mcpops.cli.status import _journal, _text
+from mcpops.core.errors import ExitCode
+from mcpops.core.tree import tree_digest
+from mcpops.remote.targets import save_targets
+from mcpops.remote.transport import TRANSPORTS
+from tests.unit.deploy.fakes import FakeFront, FakeTransport
 from tests.unit.engine.stand import FAILED, Stand, step
 
 SERVES = {"environment": "lab", "active": {"slot": None, "release": None, "since": None}, "slots": {}, "fronts": {}}
@@ -22,3 +32,89 @@ def test_a_locked_environment_is_told_and_by_which_run(tmp_path):
     told = _journal(environment)
     assert (told["locked_by"], told["lease"]) == ("run-2", None)
     assert "LOCKED: the undo of run run-2 failed" in _text({**SERVES, "agreed": True, **told})
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project with one front that serves, and a journal with a run."""
+    front = FakeFront("a")
+    monkeypatch.setitem(TRANSPORTS, "local", FakeTransport({"a": front}))
+    (tmp_path / "inventories/lab").mkdir(parents=True)
+    (tmp_path / "inventories/lab/hosts.yml").write_text("all: {}\n")
+    save_targets(tmp_path / ".mcpops/lab/targets.json", [front.target], tree_digest(tmp_path / "inventories/lab"))
+    stand = Stand(tmp_path / ".mcpops", {})
+    stand.drive(stand.begin(step("one")))
+    return tmp_path
+
+
+def garbage(journal):
+    for path in journal.parent.glob("journal.sqlite-*"):
+        path.unlink()
+    journal.write_bytes(b"no database, and long enough to be looked at" * 100)
+
+
+def holes(journal):
+    """The first page is good: it opens, and what it tells does not fit."""
+    for path in journal.parent.glob("journal.sqlite-*"):
+        path.unlink()
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+
+
+def another_schema(journal):
+    import sqlite3  # noqa: PLC0415
+
+    with sqlite3.connect(journal) as connection:
+        connection.execute("UPDATE schema SET version = 99")
+    connection.close()
+
+
+def no_database(journal):
+    for path in journal.parent.glob("journal.sqlite*"):
+        path.unlink()
+    journal.mkdir()
+
+
+def status(project, capsys, *argv):
+    code = app.main(["status", "-C", str(project), *argv])
+    return code, capsys.readouterr().out
+
+
+def test_a_whole_journal_has_no_error(project, capsys):
+    code, out = status(project, capsys, "--json")
+
+    told = json.loads(out)
+    assert (code, told["journal_error"]) == (0, None)
+    assert [run["interrupted"] for run in told["runs"]] == [False]
+
+
+@pytest.mark.parametrize("damage", [garbage, holes, another_schema, no_database])
+def test_a_damaged_journal_does_not_hide_what_serves(project, capsys, damage):
+    damage(project / ".mcpops/journal.sqlite")
+
+    code, out = status(project, capsys, "--json")
+    told = json.loads(out)
+    assert code == ExitCode.UNKNOWN
+    assert (told["fronts"]["a"]["active"], told["agreed"]) == ("blue", True)
+    assert told["journal_error"]
+    assert "\n" not in told["journal_error"]
+    assert "[SQL" not in told["journal_error"]
+
+    code, out = status(project, capsys)
+    assert code == ExitCode.UNKNOWN
+    assert "a: blue generation 1" in out
+    assert "THE JOURNAL CANNOT BE READ" in out
+
+
+def test_a_file_in_the_place_of_the_state_is_told(tmp_path):
+    (tmp_path / ".mcpops").write_text("")
+    environment = Environment("lab", tmp_path, tmp_path / "inventories/lab", tmp_path / ".mcpops/lab")
+
+    assert "the journal cannot be opened" in _journal(environment)["journal_error"]
+
+
+def test_a_project_that_has_never_run_anything_has_no_journal_and_gets_none(tmp_path):
+    environment = Environment("lab", tmp_path, tmp_path / "inventories/lab", tmp_path / ".mcpops/lab")
+
+    assert _journal(environment)["journal_error"] is None
+    assert not (tmp_path / ".mcpops").exists()
