@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcpops.hostside import guard
 from mcpops.hostside.front import usage
-from mcpops.hostside.maps import OPEN
+from mcpops.hostside.maps import CLOSED
 from mcpops.hostside.proxy import Proxy, ProxyDown, ProxyRefused
 from mcpops.hostside.routing import Routing, happened, read_history, read_routing, staged_release
 from mcpops.hostside.service import MAPS, load_service
@@ -110,7 +110,7 @@ def _slot(context: Context, service: Service, proxy: Proxy, slot: str) -> dict[s
         "release": release.get("name"),
         "digest": release.get("digest"),
         "verified_at": staged.get("verified_at"),
-        "state": read_map(service.maps["slots"]).get(slot, OPEN),
+        "state": read_map(service.maps["slots"]).get(slot, CLOSED),
         "running": _listens(service.slots[slot]) and not staged.get("stopped"),
         "healthy": None,
         "sessions": None,

@@ -110,7 +110,7 @@ def test_a_file_in_the_place_of_the_state_is_told(tmp_path):
     (tmp_path / ".mcpops").write_text("")
     environment = Environment("lab", tmp_path, tmp_path / "inventories/lab", tmp_path / ".mcpops/lab")
 
-    assert "the journal cannot be opened" in _journal(environment)["journal_error"]
+    assert "cannot be made" in _journal(environment)["journal_error"]
 
 
 def test_a_project_that_has_never_run_anything_has_no_journal_and_gets_none(tmp_path):
