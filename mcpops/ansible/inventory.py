@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ from mcpops.ansible.ask import ask
 from mcpops.ansible.environment import NO_PASSWORD, require_vault_passwords
 from mcpops.core import tree
 from mcpops.core.errors import UsageError
+from mcpops.core.person import account
 from mcpops.model.target import Target
 
 # What `targets` reads; resolved together, so that a template may use any other variable.
@@ -135,7 +135,7 @@ def _target(host: str, variables: Mapping[str, Any]) -> Target:
         hostside_path=str(variables["hostside_path"]),
         state_dir=str(variables["service_state_dir"]),
         port=_port(variables.get("ansible_port")),
-        user=str(variables.get("ansible_user") or getpass.getuser()),
+        user=str(variables.get("ansible_user") or account()),
         private_key_file=str(Path(str(key)).expanduser()) if key else options.get("identityfile"),
         known_hosts_file=options.get("userknownhostsfile"),
         ssh_config_file=options.get("F"),

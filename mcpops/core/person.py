@@ -12,12 +12,13 @@ def whoami() -> str:
     Anybody can set an environment variable, so only root's word about who called it counts. A user without a name
     (a container that runs as some number) is told by the number.
     """
+    behind = os.environ.get("SUDO_USER") if os.getuid() == 0 else None
+    return behind or account()
+
+
+def account() -> str:
+    """Return the name of the account that this process runs as, as ssh finds it; its number where it has no name."""
     uid = os.getuid()
-    behind = os.environ.get("SUDO_USER") if uid == 0 else None
-    return behind or _name(uid)
-
-
-def _name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -101,7 +101,8 @@ def _roll_back(connection: Connection) -> None:
 
 def _engine(path: Path, busy_timeout_ms: int) -> Engine:
     # A connection a transaction: forks and threads (the heartbeat) never share one.
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    # What a statement was given (the parameters of a run, perhaps) is in no message of an error.
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - a DBAPI connection

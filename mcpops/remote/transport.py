@@ -7,13 +7,13 @@ known_hosts, ssh_config, agents and jump hosts exactly as the operator's own ssh
 
 from __future__ import annotations
 
-import getpass
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from mcpops.core.person import account
 from mcpops.model.target import Target
 from mcpops.remote.channel import Channel, ProcessChannel
 
@@ -112,7 +112,7 @@ def ssh_argv(target: Target, connect_timeout_s: float) -> list[str]:
         argv += ["-o", f"ProxyCommand={relay_command(connect_timeout_s)}"]
     if target.port != DEFAULT_PORT:
         argv += ["-p", str(target.port)]
-    if target.user != getpass.getuser():
+    if target.user != account():
         argv += ["-l", target.user]
     return [*argv, "--", target.address, shlex.join(serve_argv(target))]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mcpops.core.person import account
 from mcpops.model.target import Target
 from mcpops.remote.targets import load_targets, save_targets
 from mcpops.remote.transport import explain, goes_straight, relay_command, ssh_argv
@@ -43,6 +44,14 @@ def test_what_runs_there_is_quoted_for_its_shell() -> None:
     ]  # fmt: skip
     assert argv[argv.index("-p") + 1] == "2222"
     assert argv[argv.index("-l") + 1] == "deployer"
+
+
+def test_the_user_is_said_unless_the_kernel_knows_this_process_by_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ssh asks the kernel too; a variable that lies must not log in as somebody else."""
+    monkeypatch.setenv("LOGNAME", TARGET.user)
+    argv = ssh_argv(TARGET, 3.0)
+    assert argv[argv.index("-l") + 1] == TARGET.user
+    assert "-l" not in ssh_argv(replace(TARGET, user=account()), 3.0)
 
 
 def test_an_address_is_never_an_option() -> None:
