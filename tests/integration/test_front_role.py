@@ -7,7 +7,6 @@ import os
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,7 +121,6 @@ def changed(printed: str) -> list[str]:
 
 @pytest.mark.slow
 def test_check_install_repeat_reload_and_take_back(place: Place) -> None:
-    begin = time.monotonic()
     assert changed(place.play(check=True)), "a check on an empty host predicts changes"
     assert not place.state.exists(), "and makes none"
 
@@ -147,7 +145,6 @@ def test_check_install_repeat_reload_and_take_back(place: Place) -> None:
     assert (place.state / "active.map").exists()
     assert not (place.state / "haproxy.cfg").exists()
     assert '"probe": "not_done"' in place.play("probe")
-    assert time.monotonic() - begin < 120
 
 
 SERVE = "front : Serve what the file of the certificate holds"
