@@ -21,7 +21,8 @@ class PlayCall:
     `play` is the YAML text of the play alone, padded so that its line numbers are those of `runbook`, whose name
     Ansible's messages show. `tree` is the snapshot: playbooks/, roles/, plugins/, ansible.cfg. `variables` are data:
     a `{{` in them is never a template; a value may be a `core.secret.Secret`, at any depth. `secrets` are further
-    values to take out of the results. `environment` is added to the minimal environment of the play.
+    values to take out of the results. `environment` is added to the minimal environment of the play. `local`: every
+    host is this machine, so what Ansible copies to its hosts is removed with the attempt.
     """
 
     name: str
@@ -42,6 +43,7 @@ class PlayCall:
     diff: bool = False
     limit: str | None = None
     forks: int = 10
+    local: bool = False
 
     @property
     def marker(self) -> str:

@@ -47,6 +47,12 @@ class Inventory:
         """All hosts, in the inventory's order."""
         return tuple(self.variables)
 
+    @property
+    def local(self) -> bool:
+        """Whether every host is this machine."""
+        connections = (values.get("ansible_connection", "ssh") for values in self.variables.values())
+        return all(str(connection).rpartition(".")[2] == "local" for connection in connections)
+
     def group(self, name: str) -> tuple[str, ...]:
         """Return the hosts of a group; raise UsageError when there is none: nothing to do is never a success."""
         hosts = self.groups.get(name)

@@ -99,6 +99,7 @@ def run_play(call: PlayCall, on_result: Callable[[Result], None], cancel: thread
         finally:
             clean = _finish(process, call, by_itself=stopped == "")
             private.remove(root)
+            private.remove(private.on_host(call.marker))
         trouble = _tail(errors, redactor)
     if not clean:
         stopped = stopped or "processes of this attempt could not be ended"
@@ -132,6 +133,8 @@ def _hand_over(
         "limit": call.limit,
         "forks": call.forks,
         "root": str(root),
+        "on_host": str(private.on_host(call.marker)),
+        "local": call.local,
     }
     if process.stdin is None:  # pragma: no cover - we asked for a pipe
         return

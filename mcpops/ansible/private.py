@@ -7,6 +7,9 @@
 - empty.cfg: Ansible's configuration when the snapshot has none
 - attempt: whose directory this is (run:fence:attempt), for the reaper
 - cp/, tmp/: ssh control sockets, Ansible's own temporary files
+
+What Ansible copies to hosts, rendered secrets among it, lies on them in `~/.ansible/tmp` until the task ends. When all
+of them are this machine, that is a directory of the attempt too, and goes with it; on disk, because it may be large.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import yaml
 
 PREFIX = "mcpops-"
 MARKER_FILE = "attempt"
+_COLON = "."  # a marker in a path: some programs take a colon for the end of one
 
 
 class _Unsafe(str):
@@ -71,8 +75,9 @@ def fill(root: Path, spec: Mapping[str, Any]) -> None:
 
 
 def abandoned(fits: Callable[[str], bool]) -> list[Path]:
-    """Return private directories of this user whose marker `fits`: a crash of parent and worker leaves one."""
-    found = []
+    """Return private directories of this user whose marker `fits`: a crash of parent and worker leaves one or two."""
+    left = _on_host_directory().glob(f"{PREFIX}*")
+    found = [root for root in left if fits(root.name.removeprefix(PREFIX).replace(_COLON, ":"))]
     for root in base_directory().glob(f"{PREFIX}*"):
         try:
             if root.stat().st_uid == os.getuid() and fits((root / MARKER_FILE).read_text(encoding="utf-8")):
@@ -80,6 +85,16 @@ def abandoned(fits: Callable[[str], bool]) -> list[Path]:
         except OSError:
             continue  # not one of ours, or just removed
     return found
+
+
+def on_host(marker: str) -> Path:
+    """Return where an attempt on this machine alone keeps what Ansible copies to hosts."""
+    return _on_host_directory() / f"{PREFIX}{marker.replace(':', _COLON)}"
+
+
+def _on_host_directory() -> Path:
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises for a user without one
+    return Path(home) / ".ansible" / "tmp"
 
 
 def step_path(root: Path, runbook: str) -> Path:

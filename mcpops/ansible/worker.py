@@ -79,6 +79,7 @@ class Worker:
         self._spec = spec
         self._out = out
         self._root = Path(spec["root"])
+        self._on_host = Path(spec["on_host"])
         self._reducer = Reducer(Redactor(spec["secrets"]))
 
     def stop(self, _number: int, _frame: FrameType | None) -> None:
@@ -97,7 +98,7 @@ class Worker:
         self._send(end)
 
     def _run_ansible(self, root: Path) -> dict[str, Any]:
-        os.environ.update(_ansible_environment(root))
+        os.environ.update(_ansible_environment(root, self._on_host if self._spec["local"] else None))
         from ansible_runner import interface  # noqa: PLC0415 - heavy, and only needed once the spec is good
 
         runner = interface.run(
@@ -134,6 +135,7 @@ class Worker:
     def _clean_up(self) -> None:
         _end_tree()
         private.remove(self._root)
+        private.remove(self._on_host)
 
 
 def _arguments(spec: dict[str, Any], root: Path) -> list[str]:
@@ -145,12 +147,18 @@ def _arguments(spec: dict[str, Any], root: Path) -> list[str]:
     return arguments
 
 
-def _ansible_environment(root: Path) -> dict[str, str]:
-    """Return what must hold for every attempt, whatever the project's ansible.cfg says."""
+def _ansible_environment(root: Path, on_host: Path | None) -> dict[str, str]:
+    """Return what must hold for every attempt, whatever the project's ansible.cfg says.
+
+    `on_host` is where Ansible may put what it copies to hosts, if that is for us to say: a project that names a place
+    of its own has a reason.
+    """
     project = root / "project"
     plugins = project / "plugins"
     config = project / "ansible.cfg"
+    ours = on_host is not None and not (config.is_file() and "remote_tmp" in config.read_text(encoding="utf-8"))
     return {
+        **({"ANSIBLE_REMOTE_TMP": str(on_host)} if ours else {}),
         "ANSIBLE_CONFIG": str(config if config.is_file() else root / "empty.cfg"),
         "ANSIBLE_ROLES_PATH": str(project / "roles"),
         **{name: str(plugins / directory) for name, directory in _PLUGINS.items()},

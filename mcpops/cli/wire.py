@@ -18,7 +18,7 @@ from mcpops.core.errors import UsageError
 from mcpops.core.redaction import Redactor
 from mcpops.engine.drive import Driver, Executors, Listener
 from mcpops.engine.gates import SETTINGS, GateInputs, gate_executors
-from mcpops.engine.plays import play_executor, probe_executor
+from mcpops.engine.plays import Place, play_executor, probe_executor
 from mcpops.journal.writes import RunWriter
 from mcpops.model.target import Target
 from mcpops.remote.targets import save_targets
@@ -64,10 +64,11 @@ class Workplace:
         `vault` is that of the snapshot too: its values are taken out of everything that the run tells.
         """
         record = self.record
+        where = Place(vault, planned.local)
         inputs = [GateInputs(_settings(known), record.journal, record.clock) for known in (planned, self.inventory)]
         executors = Executors(
-            play=play_executor(lambda step: step.body, vault),
-            probe=probe_executor(probe_plays, vault),
+            play=play_executor(lambda step: step.body, where),
+            probe=probe_executor(probe_plays, where),
             direct=direct_executors(
                 lambda: targets(planned, FRONTS), [planned.variables[host] for host in planned.groups.get(FRONTS, ())]
             ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mcpops.ansible.call import PlayCall
 from mcpops.ansible.play import run_play
@@ -16,13 +16,21 @@ from mcpops.model.step import Step
 FENCED = "fenced"  # how the module `hostside` begins its message when a host refuses the fence
 
 
+@dataclass(frozen=True)
+class Place:
+    """What holds for every play of a run: its vault, and whether all hosts of its inventory are this machine."""
+
+    vault: Vault
+    local: bool
+
+
 class PlayExecution:
     """One try of one play as one ansible-runner process."""
 
-    def __init__(self, context: StepContext, body: str, vault: Vault) -> None:
+    def __init__(self, context: StepContext, body: str, place: Place) -> None:
         self._context = context
         self._body = body
-        self._vault = vault
+        self._place = place
 
     def prepare(self) -> None:
         """Need nothing: Ansible opens its own connections."""
@@ -40,8 +48,9 @@ class PlayExecution:
             fence=context.fence,
             runbook=f"{context.run.runbook}.yml",
             variables={**context.variables, "mcpops_run": context.run.id, "mcpops_fence": context.fence},
-            secrets=self._vault.secrets,
-            environment=self._vault.settings,
+            secrets=self._place.vault.secrets,
+            environment=self._place.vault.settings,
+            local=self._place.local,
             timeout_s=step.timeout_s,
             minimum_hosts=step.minimum_hosts,
             minimum_checks=step.minimum_checks,
@@ -60,9 +69,9 @@ class PlayExecution:
         """Hold nothing."""
 
 
-def play_executor(body_of: Callable[[Step], str], vault: Vault) -> Executor:
+def play_executor(body_of: Callable[[Step], str], place: Place) -> Executor:
     """Return an executor that runs what `body_of` makes of a step."""
-    return lambda context: PlayExecution(context, body_of(context.step), vault)
+    return lambda context: PlayExecution(context, body_of(context.step), place)
 
 
 class ProbeExecution:
@@ -89,13 +98,13 @@ class ProbeExecution:
         """Hold nothing."""
 
 
-def probe_executor(probe_plays: Callable[[Step], Sequence[str]], vault: Vault) -> Executor:
+def probe_executor(probe_plays: Callable[[Step], Sequence[str]], place: Place) -> Executor:
     """Return an executor that asks the world whether a step happened."""
 
     def execution(context: StepContext) -> ProbeExecution:
         step = replace(context.step, name=f"probe {context.step.name}", timeout_s=min(context.step.timeout_s, 120.0))
         step = replace(step, minimum_hosts=1, minimum_checks=1)  # those say how much work the step must show
         asked = replace(context, step=step)
-        return ProbeExecution([PlayExecution(asked, body, vault) for body in probe_plays(context.step)])
+        return ProbeExecution([PlayExecution(asked, body, place) for body in probe_plays(context.step)])
 
     return execution

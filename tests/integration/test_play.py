@@ -216,6 +216,57 @@ def test_what_a_task_sends_to_the_background_ends_with_the_step(stage: Stage) ->
     stage.assert_nothing_left()
 
 
+# The checker hangs: meanwhile the rendered file lies where Ansible keeps what it copies to a host.
+RENDER = """\
+    - ansible.builtin.template:
+        src: {source}
+        dest: {target}
+        mode: "0600"
+        validate: sh -c 'sleep 62; cat %s'
+      no_log: true
+"""
+
+
+def rendered(home: Path) -> list[Path]:
+    return [path for path in home.rglob("*") if b"password rendered-7" in content(path)]
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+def test_a_rendered_secret_does_not_outlive_its_attempt(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, theirs: bool
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    (tmp_path / "secret.j2").write_text("password {{ password }}")
+    if theirs:  # the negative control: where a project names a directory of its own, it is not ours to clean
+        (stage.root / "tree" / "ansible.cfg").write_text(f"[defaults]\nremote_tmp = {home}/theirs\n")
+
+    def cancel() -> None:
+        eventually(lambda: bool(rendered(home)), 60, lambda: "nothing is rendered")
+        stage.cancel.set()
+
+    waiting = threading.Thread(target=cancel)
+    waiting.start()
+    tasks = RENDER.format(source=tmp_path / "secret.j2", target=tmp_path / "target")
+    report = stage.run(tasks, variables={"password": "rendered-7"}, local=True)
+    waiting.join(60)
+    assert report.reason == "cancelled"
+    assert bool(rendered(home)) is theirs
+    stage.assert_nothing_left()
+
+
+def test_the_reaper_removes_what_a_dead_attempt_rendered(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    old, new = private.on_host(f"{stage.run_id}:7:1"), private.on_host(f"{stage.run_id}:8:1")
+    for path in (old, new):
+        (path / "ansible-tmp-1").mkdir(parents=True)
+    reap(stage.run_id, fence=7)
+    assert (old.exists(), new.exists()) == (False, True)
+
+
 def test_a_cancel_is_unknown_and_keeps_what_was_seen(stage: Stage) -> None:
     tasks = "    - {name: first, ansible.builtin.ping: }\n    - ansible.builtin.command: sleep 61\n"
 

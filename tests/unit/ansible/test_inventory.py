@@ -77,3 +77,12 @@ def test_a_group_without_hosts_is_an_error_that_names_group_and_file(group: str,
         targets(inventory(), group)
     assert repr(group) in caught.value.message
     assert caught.value.where == "inventories/x"
+
+
+@pytest.mark.parametrize(
+    ("connections", "local"),
+    [(["local"], True), (["local", "ansible.builtin.local"], True), (["local", "ssh"], False), ([None], False)],
+)
+def test_an_inventory_is_local_when_every_host_is_this_machine(connections: list[str | None], local: bool) -> None:
+    variables = {str(n): {"ansible_connection": name} if name else {} for n, name in enumerate(connections)}
+    assert Inventory(Path("x"), {}, variables).local is local

@@ -10,7 +10,7 @@ import pytest
 
 from mcpops.ansible.vault import Vault
 from mcpops.engine import plays
-from mcpops.engine.plays import ProbeExecution, play_executor, probe_executor
+from mcpops.engine.plays import Place, ProbeExecution, play_executor, probe_executor
 from mcpops.model.outcome import AttemptReport, Outcome, Result
 from tests.unit.engine.stand import OK, step
 
@@ -63,13 +63,14 @@ def asked(monkeypatch, executor):
 
 
 def test_a_play_must_show_what_its_step_says(monkeypatch):
-    call = asked(monkeypatch, play_executor(lambda step: step.body, Vault()))
+    call = asked(monkeypatch, play_executor(lambda step: step.body, Place(Vault(), local=True)))
 
     assert (call.minimum_checks, call.minimum_hosts, call.timeout_s) == (3, 2, 600)
+    assert call.local
 
 
 def test_a_probe_looks_and_need_not_show_as_much_as_its_step(monkeypatch):
-    call = asked(monkeypatch, probe_executor(lambda step: ["- name: probe"], Vault()))
+    call = asked(monkeypatch, probe_executor(lambda step: ["- name: probe"], Place(Vault(), local=True)))
 
     assert (call.minimum_checks, call.minimum_hosts, call.timeout_s) == (1, 1, 120)
     assert (call.name, call.play) == ("probe one", "- name: probe")
