@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -32,20 +31,6 @@ def test_a_layer_that_fails_has_failed() -> None:
     assert [good, bad] == [Outcome("good", True, "1 passed"), Outcome("bad", False, "1 passed")]
 
 
-def test_layers_run_side_by_side_and_each_line_says_whose_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each waits for a file that the other one makes: one after the other they would not end."""
-    program = "import pathlib, sys, time; mine, other = map(pathlib.Path, sys.argv[1:]); mine.touch()\n"
-    program += "while not other.exists(): time.sleep(0.01)\nprint('1 passed')"
-    with tempfile.TemporaryDirectory() as scratch:
-        files = [f"{scratch}/one", f"{scratch}/two"]
-        argv = [(sys.executable, "-c", program, *pair) for pair in (files, files[::-1])]
-        ended = run_all.run_beside([Layer("one, first", argv[0], 0.5), Layer("two: second", argv[1], 0.5)])
-
-    assert ended == [Outcome("one, first", True, "1 passed"), Outcome("two: second", True, "1 passed")]
-    lines = capsys.readouterr().out.splitlines()
-    assert {"one      | 1 passed", "two      | 1 passed"} <= set(lines)
-
-
 @pytest.mark.parametrize(
     ("missing", "problem", "code", "said"),
     [
@@ -65,6 +50,7 @@ def test_what_cannot_be_had_is_left_out_and_what_failed_fails(
     good = Layer("good", (sys.executable, "-c", "print('1 passed')"), 1)
     monkeypatch.setattr(run_all, "LINT", ())
     monkeypatch.setattr(run_all, "UNIT", good)
+    monkeypatch.setattr(run_all, "BENCH", Layer("none", (sys.executable, "-c", "pass"), 1))
     monkeypatch.setattr(run_all, "SERVERS", Layer("none", (sys.executable, "-c", "pass"), 1))
     monkeypatch.setattr(run_all, "LAB", Layer("lab: real hosts", good.argv, 1))
     monkeypatch.setattr(run_all, "lab_missing", lambda: missing)
@@ -98,6 +84,7 @@ def layers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(run_all, "ROOT", tmp_path)
     monkeypatch.setattr(run_all, "LINT", ())
     monkeypatch.setattr(run_all, "UNIT", Layer("none", (sys.executable, "-c", "pass"), 1))
+    monkeypatch.setattr(run_all, "BENCH", Layer("none", (sys.executable, "-c", "pass"), 1))
     monkeypatch.setattr(run_all, "SERVERS", Layer("servers", (*PYTEST, "-p", "no:cacheprovider", "."), 1))
     monkeypatch.setattr(run_all, "lab_missing", lambda: "the lab needs root")
     return tmp_path
