@@ -698,6 +698,23 @@ def test_a_reload_keeps_what_is_in_force(stand: FrontStand) -> None:
         )
 
 
+def worker(stand: FrontStand) -> str:
+    found = re.search(r"^Pid: (\d+)$", Proxy(stand.state / "admin.sock").say("show info"), re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def test_a_reload_costs_no_request(stand: FrontStand) -> None:
+    assert stand.proxy is not None
+    with Load(stand, threads=40) as load:
+        for _ in range(2):
+            old, answered = worker(stand), len(load.answers)
+            stand.proxy.send_signal(signal.SIGUSR2)
+            wait_for("a new worker answers", lambda old=old: worker(stand) != old)
+            wait_for("connections were used many times", lambda n=answered: len(load.answers) > n + 500, 60)
+    assert load.failed == []
+
+
 def test_a_socket_path_longer_than_an_address_works(stand: FrontStand) -> None:
     deep = stand.state / ("d" * 100)
     deep.mkdir(exist_ok=True)
