@@ -32,7 +32,11 @@ def seconds(text: str) -> int:
 )
 @click.argument("release")
 @click.option("--blue-green", is_flag=True, expose_value=False, help="The only strategy for now, and the default.")
-@click.option("--bake", metavar="TIME", help="How long the new slot is watched under real traffic (60s).")
+@click.option(
+    "--bake",
+    metavar="TIME",
+    help="How long the new slot is watched under real traffic (else as the inventory says, else 60s).",
+)
 @click.option("--drain", metavar="TIME", help="How long sessions on the old slot get to end (900s).")
 @click.option("--plan", "only_plan", is_flag=True, help="Print the steps and their digest, and stop.")
 @click.option("--again", is_flag=True, help="Deploy even a release that serves already.")

@@ -22,7 +22,7 @@ def verify(session: Session) -> int:
 
     record = wire.open_record(session)
     rows, wrong = record.journal.verify()
-    verdict = "unknown" if not rows else "failed" if wrong else "passed"
+    verdict = "failed" if wrong else "passed" if rows else "unknown"
     said = {"verdict": verdict, "rows": rows, "problem": wrong}
     session.emit(said, f"{verdict}: {rows} rows" + (f"; {wrong}" if wrong else ""))
     return int({"passed": ExitCode.OK, "failed": ExitCode.FAILED, "unknown": ExitCode.UNKNOWN}[verdict])

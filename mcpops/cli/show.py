@@ -107,8 +107,9 @@ def what_now(run: Run, *, interrupted: bool = False) -> str:
         return f"`mcpops approve {run.id}` or `mcpops reject {run.id}`, then `mcpops runs resume {run.id}`"
     if run.state is RunState.BROKEN:
         return (
-            "the environment is locked: mend the hosts (`mcpops rollback --sync` brings a front that was away to what "
-            f"the others serve), then `mcpops runs abandon {run.id} --yes`"
+            f"the environment is locked: mend the hosts, then `mcpops runs resume {run.id}` tries the undo again; or "
+            "bring a front that was away to what the others serve (`mcpops rollback --sync`), and give the run up: "
+            f"`mcpops runs abandon {run.id} --yes`"
         )
     if run.state is RunState.RUNNING:
         return f"`mcpops runs watch {run.id}`"
