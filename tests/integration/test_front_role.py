@@ -140,7 +140,8 @@ def test_check_install_repeat_reload_and_take_back(place: Place) -> None:
     assert (place.status()["active"], place.status()["generation"]) == ("blue", 7), "a map is never written again"
     wait_for("the reloaded proxy reads the map", lambda: place.status()["in_sync"])
 
-    assert '"probe": "done"' in place.play("probe")
+    assert '"probe": "not_done"' in place.play("probe"), "its files are of other variables"
+    assert '"probe": "done"' in place.play("probe", front_rate_limit_per_ip=77)
     place.play("undo")
     assert (place.state / "active.map").exists()
     assert not (place.state / "haproxy.cfg").exists()
