@@ -47,6 +47,8 @@ class ContainerStand:
         self.host.ssh(f"mkdir -p -m 700 {directory}/slots {directory}/releases")
         self.host.put(f"{directory}/service.json", json.dumps(facts))
         self.host.put(f"{directory}/active.map", "contract none\n")
+        self.host.put(f"{directory}/slots.map", "blue open\ngreen open\n")
+        self.host.put(f"{directory}/preview.map", "")
 
     def hostside(self, *argv: str, stdin: object = None) -> tuple[int, dict[str, Any]]:
         words = f"--state {self.state} --run run-{self.fence} --fence {self.fence} {' '.join(argv)}"
