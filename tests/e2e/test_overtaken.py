@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.e2e.stand import QUICK, Load, Project, new_project
 
 SLOW_S = 4.0  # longer than a resume once waited for an answer, and shorter than it does now
@@ -40,6 +42,7 @@ def test_a_silent_front_blocks_a_resume_until_it_answers(project: Project) -> No
     assert project.serving() == wanted
 
 
+@pytest.mark.slow
 def test_a_front_that_takes_its_time_is_heard_out(project: Project) -> None:
     before = project.serving()
     with Load(project) as load:
@@ -59,6 +62,7 @@ def test_a_front_that_takes_its_time_is_heard_out(project: Project) -> None:
     assert project.run("runs", "abandon", deploy.run_id, "--yes").code == 0
 
 
+@pytest.mark.slow
 def test_an_interrupted_setup_of_bare_hosts_is_resumed() -> None:
     bare = new_project()
     try:

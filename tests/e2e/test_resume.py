@@ -31,6 +31,7 @@ def test_a_run_that_was_killed_before_a_freeze_window_does_not_switch_in_it(proj
     assert ended.out["record"]["verified"] is True
 
 
+@pytest.mark.slow
 def test_the_inventory_says_how_long_the_guards_watch(project):
     name = project.environment("baking", lambda text: f"{text}\nblue_green_bake_s: 2\n")
 
