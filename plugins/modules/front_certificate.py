@@ -154,7 +154,10 @@ def put(front: Front, path: Path) -> None:
     """Put a file into the running proxy, for new connections. Raises Wrong; then the old one is still served."""
     # An empty line would end the text, and what stands around the blocks is for people.
     pem = "\n".join(line for _, text in blocks(path) for line in text.splitlines() if line.strip())
-    answers = [say(front, f"set ssl cert {path} <<", pem, ""), say(front, f"commit ssl cert {path}")]
+    try:
+        answers = [say(front, f"set ssl cert {path} <<", pem, ""), say(front, f"commit ssl cert {path}")]
+    except OSError as error:  # it hangs up on a text that is longer than its buffer, before or after it says so
+        answers = [str(error), ""]
     if "Success!" not in answers[1]:
         say(front, f"abort ssl cert {path}")
         said = " ".join(" ".join(answers).split())
