@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -285,54 +286,54 @@ def fill(path: Path) -> None:
         os.close(descriptor)
 
 
-@pytest.mark.lab
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
-def test_a_full_disk_leaves_the_old_state(tmp_path: Path) -> None:
+@contextmanager
+def small_disk(tmp_path: Path, size: str) -> Iterator[Path]:
+    """Give a directory on a file system of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("not on this machine: a small file system needs root")
     state = tmp_path / "small"
     state.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(state)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(state)], check=True)
     try:
-        with FrontStand(tmp_path, PORT + 10, state=state) as stand:
-            stand.activate("blue")
-            fill(state / "filler")
-            for right in ({}, {"run": "r2", "fence": 2}):
-                assert stand.activate("green", "--guard-s", "1", expect=1, **right)["error"]["name"] == "disk_full"
-            assert in_force(stand) == ("blue", 1, True)
-            (state / "filler").unlink()
-            stand.activate("green")
-            assert in_force(stand) == ("green", 2, True)
+        yield state
     finally:
         subprocess.run(["umount", str(state)], check=True)
 
 
 @pytest.mark.lab
-@pytest.mark.skipif(os.geteuid() != 0, reason="not on this machine: mounts a file system")
+def test_a_full_disk_leaves_the_old_state(tmp_path: Path) -> None:
+    with small_disk(tmp_path, "256k") as state, FrontStand(tmp_path, PORT + 10, state=state) as stand:
+        stand.activate("blue")
+        fill(state / "filler")
+        for right in ({}, {"run": "r2", "fence": 2}):
+            assert stand.activate("green", "--guard-s", "1", expect=1, **right)["error"]["name"] == "disk_full"
+        assert in_force(stand) == ("blue", 1, True)
+        (state / "filler").unlink()
+        stand.activate("green")
+        assert in_force(stand) == ("green", 2, True)
+
+
+@pytest.mark.lab
 def test_on_a_full_disk_a_front_can_still_go_back(tmp_path: Path) -> None:
     """The release that filled the disk is the one to get away from: by its guard, and by a rollback."""
-    state = tmp_path / "small"
-    state.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(state)], check=True)
-    try:
-        with FrontStand(tmp_path, PORT + 10, state=state) as stand:
-            stand.activate("blue")
-            stand.hostside("front", "sync")
-            stand.activate("green", "--guard-s", "20")
-            fill(state / "filler")
-            stand.backends["green"].mode("500")
-            for _ in range(3):
-                stand.ask()
-            verdict = stand.hostside("front", "verdict", "--generation", "2", "--wait-s", "5")
-            assert (verdict["verdict"], verdict["problem"]) == ("tripped", "")
-            assert in_force(stand) == ("blue", 3, True)
+    with small_disk(tmp_path, "512k") as state, FrontStand(tmp_path, PORT + 10, state=state) as stand:
+        stand.activate("blue")
+        stand.hostside("front", "sync")
+        stand.activate("green", "--guard-s", "20")
+        fill(state / "filler")
+        stand.backends["green"].mode("500")
+        for _ in range(3):
+            stand.ask()
+        verdict = stand.hostside("front", "verdict", "--generation", "2", "--wait-s", "5")
+        assert (verdict["verdict"], verdict["problem"]) == ("tripped", "")
+        assert in_force(stand) == ("blue", 3, True)
 
-            (state / "filler").unlink()
-            stand.hostside("front", "sync")
-            fill(state / "filler")
-            stand.backends["green"].mode("ok")
-            assert stand.activate("green", run="r2", fence=2)["changed"] is True, "a rollback has a new fence to write"
-            assert in_force(stand) == ("green", 4, True)
-    finally:
-        subprocess.run(["umount", str(state)], check=True)
+        (state / "filler").unlink()
+        stand.hostside("front", "sync")
+        fill(state / "filler")
+        stand.backends["green"].mode("ok")
+        assert stand.activate("green", run="r2", fence=2)["changed"] is True, "a rollback has a new fence to write"
+        assert in_force(stand) == ("green", 4, True)
 
 
 def test_a_proxy_that_is_down_learns_it_from_the_file(stand: FrontStand) -> None:
