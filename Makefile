@@ -20,14 +20,14 @@ $(BIN)/uv: requirements/uv.lock
 	touch $@
 
 $(VENV)/.installed: $(BIN)/uv requirements/dev.lock pyproject.toml
-	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.lock
+	$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/dev.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
 # Clients of the MCP SDK 1.x live in an environment of their own: both SDKs are called `mcp`.
 .venv-mcp1/.installed: $(BIN)/uv requirements/mcp1.lock
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-mcp1
-	$(UV) pip sync --quiet --python .venv-mcp1/bin/python --require-hashes requirements/mcp1.lock
+	$(UV) pip sync --quiet --compile-bytecode --python .venv-mcp1/bin/python --require-hashes requirements/mcp1.lock
 	touch $@
 
 wheelhouse/.filled: $(VENV)/.installed $(wildcard releases/*.lock)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mcpops.hostside import guard
 from mcpops.hostside.maps import end_preview
-from mcpops.hostside.proxy import Proxy, ProxyDown, ProxyRefused
+from mcpops.hostside.proxy import Proxy, ProxyDown, ProxyRefused, ServerRow
 from mcpops.hostside.routing import (
     BAKE,
     STEADY,
@@ -134,18 +134,23 @@ def _wait_until_healthy(service: Service, order: Order) -> None:
         except (ProxyDown, ProxyRefused):
             return
         rows = [servers[f"{kind}_{order.slot}", order.slot] for kind in ("bake", "slot")]
-        down = [row for row in rows if row.down]
-        if not down:
+        unproved = [row for row in rows if row.down or not row.checked]
+        if not unproved:
             return
         if time.monotonic() >= end:
             raise HostError(
                 "unhealthy",
-                f"the front sees {order.slot} down: its requests would fail or go to the other slot",
-                detail=f"status {down[0].status} in {down[0].backend} for {order.healthy_wait_s:g} s",
+                f"the front does not see {order.slot} up: its requests would fail or go to the other slot",
+                detail=f"{_seen(unproved[0])} in {unproved[0].backend} for {order.healthy_wait_s:g} s",
                 hint=f"see slot logs {order.slot}; --force switches all the same",
                 exit_code=EXIT_REFUSED,
             )
         time.sleep(HEALTHY_POLL_S)
+
+
+def _seen(row: ServerRow) -> str:
+    """Return what the proxy knows of a server."""
+    return f"status {row.status}" if row.checked else "no health check has ended"
 
 
 def _repeat(context: Context, service: Service, routing: Routing) -> Outcome:

@@ -41,6 +41,7 @@ class ServerRow:
     backend: str
     server: str
     status: str
+    check: str
     open_count: int
     responses_5xx: int
     connect_errors: int
@@ -51,6 +52,15 @@ class ServerRow:
     def down(self) -> bool:
         """Whether the proxy sends it nothing (UP 1/2 is still up, DOWN 1/2 still down)."""
         return self.status.startswith(("DOWN", "MAINT", "NOLB"))
+
+    @property
+    def checked(self) -> bool:
+        """Whether a health check has ended since the proxy started: until then UP is only what it assumes.
+
+        And the first check that fails takes the server out, however many may fail later (HAProxy's configuration
+        manual, `init-state`, which only 3.1 and later can change).
+        """
+        return self.check.removeprefix("* ") not in ("", "INI")
 
     @property
     def errors(self) -> int:
@@ -196,6 +206,7 @@ def _server_row(row: Mapping[str, str]) -> ServerRow:
         backend=row["pxname"],
         server=row["svname"],
         status=row["status"],
+        check=row["check_status"],
         open_count=int(row["scur"] or 0),
         responses_5xx=int(row["hrsp_5xx"] or 0),
         connect_errors=int(row["econ"] or 0),

@@ -103,7 +103,7 @@ def _proxy(service: Service, proxy: Proxy) -> dict[str, Any]:
 
 
 def _slot(context: Context, service: Service, proxy: Proxy, slot: str) -> dict[str, Any]:
-    """Report one slot. What only the proxy knows is None while it is down."""
+    """Report one slot. What only the proxy knows is None while it is down, or has only just started."""
     staged = read_json(context.path("slots", f"{slot}.json")) or {}
     release = staged.get("release") or {}
     report: dict[str, Any] = {
@@ -119,7 +119,8 @@ def _slot(context: Context, service: Service, proxy: Proxy, slot: str) -> dict[s
     }
     with suppress(ProxyDown, ProxyRefused, KeyError):
         report.update(usage(proxy, slot))
-        report["healthy"] = not proxy.servers()[f"slot_{slot}", slot].down
+        row = proxy.servers()[f"slot_{slot}", slot]
+        report["healthy"] = not row.down if row.checked else None
     return report
 
 

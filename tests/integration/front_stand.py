@@ -253,11 +253,14 @@ class FrontStand(Clients):
         (self.state / "slots" / f"{slot}.json").write_text(json.dumps(staged))
 
     def start_proxy(self) -> None:
+        self.run_proxy()
+        wait_for("the proxy has checked its servers", self.all_up)
+
+    def run_proxy(self) -> None:
         # As systemd and supervisord run it: a master that stays in the foreground, and a worker.
         with (self.state / "haproxy.log").open("ab") as log:
             words = [haproxy_program(), "-W", "-f", "haproxy.cfg"]
             self.proxy = subprocess.Popen(words, cwd=self.state, stdout=log, stderr=log)
-        wait_for("the proxy sees its servers up", self.all_up)
 
     def stop_proxy(self) -> None:
         if self.proxy:

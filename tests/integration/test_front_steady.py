@@ -103,6 +103,24 @@ def test_a_busy_idle_slot_is_not_switched_to(stand: FrontStand) -> None:
     assert stand.ask()[:2] == (200, "blue")
 
 
+def test_a_proxy_that_has_only_just_started_has_proved_no_slot(stand: FrontStand) -> None:
+    """It takes every server for up until its first check ends, and says so with the same word."""
+    process = stand.backends["green"].process
+    assert process is not None
+    stand.stop_proxy()
+    os.kill(process.pid, signal.SIGSTOP)  # no check of it ends
+    try:
+        stand.run_proxy()
+        wait_for("the proxy answers", lambda: stand.hostside("status")["proxy"])
+        assert stand.hostside("status")["slots"]["green"]["healthy"] is None
+        refused = stand.activate("green", "--healthy-wait-s", "0", expect=9)["error"]
+        assert (refused["name"], "no health check has ended" in refused["detail"]) == ("unhealthy", True)
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    wait_for("the proxy has checked its servers", stand.all_up)
+    assert stand.activate("green", "--healthy-wait-s", "0")["changed"] is True
+
+
 def test_a_dead_slot_is_503_and_not_another_release(stand: FrontStand) -> None:
     blue, green = stand.backends["blue"], stand.backends["green"]
     before = green.stats()["requests"]
