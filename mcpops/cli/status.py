@@ -11,8 +11,11 @@ from mcpops.cli.common import Session, common_options
 from mcpops.core.errors import ExitCode, McpopsError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from mcpops.cli.project import Environment
     from mcpops.remote.fleet import Fleet
+    from mcpops.tls.served import Served
 
 
 @click.command(
@@ -28,7 +31,7 @@ def status(session: Session) -> int:
 
     environment = find_environment(session)
     with Fleet.open(fronts_of(environment), session.timeout_s or 10.0) as fleet:
-        data = {**_fronts(fleet), **_journal(environment)}
+        data = {**_fronts(fleet), **_journal(environment), "certificates": _certificates(fleet)}
     data = {"environment": environment.name, **data}
     session.emit(data, _text(data))
     return int(ExitCode.OK if data["agreed"] and not data["journal_error"] else ExitCode.UNKNOWN)
@@ -55,6 +58,7 @@ def _fronts(fleet: Fleet) -> dict[str, Any]:
     }
 
 
+CERTIFICATE_TIMEOUT_S = 2.0
 _FRONT_KEYS = ("active", "release", "generation", "phase", "proxy", "in_sync")
 
 
@@ -66,6 +70,28 @@ def _slot(states: Sequence[dict[str, Any]], slot: str) -> dict[str, Any]:
         "sessions": sum(row.get("sessions") or 0 for row in rows),
         "streams": sum(row.get("streams") or 0 for row in rows),
         "state": "running" if rows and all(row.get("running") for row in rows) else "stopped",
+    }
+
+
+def _certificates(fleet: Fleet) -> list[dict[str, Any]]:
+    """Return what each front serves to a client on this machine, looked at now."""
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    from mcpops.tls.served import look  # noqa: PLC0415
+
+    fronts = [answer.output.get("front") or {} for answer in fleet.greetings.values()]
+    asked = {(front["url"], front["server_name"]): front.get("ca_pem") for front in fronts if front.get("url")}
+    seen = [look(url, name, ca_pem, CERTIFICATE_TIMEOUT_S) for (url, name), ca_pem in asked.items()]
+    return [_certificate(one, datetime.now(UTC)) for one in seen]
+
+
+def _certificate(seen: Served, now: datetime) -> dict[str, Any]:
+    return {
+        "name": seen.name,
+        "url": seen.url,
+        "days_left": seen.days_left(now),
+        "served": seen.error is None,
+        "error": seen.error,
     }
 
 
@@ -81,7 +107,6 @@ def _journal(environment: Environment) -> dict[str, Any]:
         "runs": [],
         "journal_error": None,
         "backups": [],
-        "certificates": [],
         "schedules": [],
         "overdue": [],
     }
@@ -152,6 +177,9 @@ def _text(data: dict[str, Any]) -> str:
     for host, row in data["fronts"].items():
         said = row.get("unreachable") or f"{row['active']} generation {row['generation']}, {row['phase']}"
         lines.append(f"  {host}: {said}")
+    for row in data["certificates"]:
+        said = f"{row['days_left']} days left" if row["served"] else f"NO CLIENT ACCEPTS IT: {row['error']}"
+        lines.append(f"  certificate of {row['name']} at {row['url']}: {said}")
     lease = data["lease"]
     if lease:
         how = (

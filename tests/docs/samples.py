@@ -192,15 +192,18 @@ def _hostside_status() -> dict[str, Any]:
 
 
 def _status() -> dict[str, Any]:
-    from mcpops.cli.status import _fronts  # noqa: PLC0415
+    from mcpops.cli.status import _certificate, _fronts  # noqa: PLC0415
+    from mcpops.tls.served import Served  # noqa: PLC0415
 
     lease = {"run": RUN, "doing": "runbook deploy", "holder": "control", "since": "2026-11-24T12:00:01.000Z"}
     lease |= {"fence": 1795521601000, "interrupted": False}
     run = {"id": RUN, "runbook": "deploy", "state": "running", "interrupted": False}
     run |= {"started_at": "2026-11-24T12:00:01.000Z"}
-    later = {"backups": [], "certificates": [], "schedules": [], "overdue": []}
+    later = {"backups": [], "schedules": [], "overdue": []}
+    ends = datetime.now(UTC) + timedelta(days=61, hours=1)
+    served = [_certificate(Served("time.example", "https://192.0.2.1:443", ends, None), datetime.now(UTC))]
     acts = {"lease": lease, "locked_by": None, "runs": [run], "journal_error": None}
-    return {"environment": "local", **_fronts(_Fleet()), **acts, **later}  # type: ignore[arg-type]
+    return {"environment": "local", **_fronts(_Fleet()), **acts, **later, "certificates": served}  # type: ignore[arg-type]
 
 
 def names(value: Any) -> Iterator[str]:

@@ -187,6 +187,8 @@ def test_the_json_has_the_fields_of_the_contract(project):
     assert (status.code, set(status.out) >= STATUS) == (0, True), status.out
     assert set(status.out["active"]) >= {"slot", "release", "since"}
     assert all(set(slot) >= {"release", "sessions", "state"} for slot in status.out["slots"].values())
+    [certificate] = status.out["certificates"]
+    assert (certificate["name"], certificate["served"], certificate["days_left"]) == ("time.local.test", True, 89)
     assert set(shown) >= RUN
     assert all(set(step) >= STEP for step in shown["steps"])
     assert {"ok", "changed", "failed", "unreachable"} <= set(shown["steps"][-1]["hosts"])

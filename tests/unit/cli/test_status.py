@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from mcpops.cli import app
 from mcpops.cli.project import Environment
-from mcpops.cli.status import _journal, _text
+from mcpops.cli.status import _certificate, _journal, _text
 from mcpops.core.errors import ExitCode
 from mcpops.core.tree import tree_digest
 from mcpops.remote.targets import save_targets
 from mcpops.remote.transport import TRANSPORTS
+from mcpops.tls.served import Served
 from tests.unit.deploy.fakes import FakeFront, FakeTransport
 from tests.unit.engine.stand import FAILED, Stand, step
 
-SERVES = {"environment": "lab", "active": {"slot": None, "release": None, "since": None}, "slots": {}, "fronts": {}}
+SERVES = {
+    "environment": "lab",
+    "active": {"slot": None, "release": None, "since": None},
+    "slots": {},
+    "fronts": {},
+    "certificates": [],
+}
 
 
 def test_a_locked_environment_is_told_and_by_which_run(tmp_path):
@@ -104,6 +112,19 @@ def test_a_damaged_journal_does_not_hide_what_serves(project, capsys, damage):
     assert code == ExitCode.UNKNOWN
     assert "a: blue generation 1" in out
     assert "THE JOURNAL CANNOT BE READ" in out
+
+
+def test_a_certificate_that_no_client_accepts_is_told(tmp_path):
+    now, url = datetime(2026, 11, 26, tzinfo=UTC), "https://192.0.2.1:443"
+    good = _certificate(Served("good.example", url, now + timedelta(days=61, hours=1), None), now)
+    bad = _certificate(Served("bad.example", url, None, "certificate has expired"), now)
+    assert (good["days_left"], good["served"], good["error"]) == (61, True, None)
+    assert (bad["days_left"], bad["served"], bad["error"]) == (None, False, "certificate has expired")
+
+    environment = Environment("lab", tmp_path, tmp_path / "inventories/lab", tmp_path / ".mcpops/lab")
+    text = _text({**SERVES, "agreed": True, **_journal(environment), "certificates": [good, bad]})
+    assert f"certificate of good.example at {url}: 61 days left" in text
+    assert f"certificate of bad.example at {url}: NO CLIENT ACCEPTS IT: certificate has expired" in text
 
 
 def test_a_file_in_the_place_of_the_state_is_told(tmp_path):
