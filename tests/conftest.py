@@ -1,15 +1,30 @@
-"""Rules for all tests: where there can be no lab its tests are skipped, and a skip on CI needs an allowed reason."""
+"""Rules for all tests: where there can be no lab its tests are skipped, and a skip on CI needs an allowed reason.
+
+And the one embedded default that the e2e and crash tests of a process share: it takes a minute to come up.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from mcpops.lab import machine
 
+if TYPE_CHECKING:
+    from tests.e2e.stand import Project
+
 ALLOWED = "not on this machine: "  # then the part that cannot be had here; the summary of `make test` lists these
+
+
+@pytest.fixture(scope="session")
+def project() -> Iterator[Project]:
+    """A project on real servers; each test begins and ends with FIRST or NEXT serving."""
+    from tests.e2e.stand import serving_project  # noqa: PLC0415
+
+    yield from serving_project()
 
 
 @pytest.hookimpl(tryfirst=True)

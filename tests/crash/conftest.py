@@ -1,4 +1,4 @@
-"""One embedded default for all crash tests of a session."""
+"""The second control node of the races."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.stand import Project, new_project, serving_project
-
-
-@pytest.fixture(scope="session")
-def project() -> Iterator[Project]:
-    yield from serving_project()
+from tests.e2e.stand import Project, new_project
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """kill -9 of `mcpops deploy` in each step and between its writes, then `mcpops runs resume`: nothing is lost.
 
-The short form kills in two steps and around the switch; `pytest -m slow tests/crash` in all the others.
+The short form kills in a step, at the switch, and while a switch is taken back; `pytest -m slow tests/crash` everywhere
+else.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from mcpops.ansible.call import MARKER
 from mcpops.core.proc import with_environment
 from tests.e2e.stand import QUICK, Command, Ended, Load, Project, wait_for
 
-SHORT_STEPS = ("stage", "drain")
-LONG_STEPS = ("preflight", "prove", "cutover", "bake", "record", "retire")
+SHORT_STEPS = ("stage",)
+LONG_STEPS = ("preflight", "prove", "cutover", "bake", "record", "drain", "retire")
 DIRECT = ("cutover", "bake")  # done by mcpops itself, over its channels
-SHORT_POINTS = ("after-intent:cutover", "before-outcome:cutover")
+SHORT_POINTS = ("after-intent:cutover",)
 LONG_POINTS = (
+    "before-outcome:cutover",
     *(
         f"{when}:{step}"
         for step in ("preflight", "stage", "prove", "bake", "record", "drain", "retire")

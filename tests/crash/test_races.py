@@ -1,6 +1,6 @@
 """Two deploys at once: of one project the second is busy, of two control nodes one is fenced; never a mixed front.
 
-The short form races once and twice; `python -m pytest tests/crash` twenty times a case (`-m slow`: the rest).
+The short form races once a case; `python -m pytest tests/crash` twenty times a case (`-m slow`: the rest).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def test_of_two_deploys_in_one_project_one_goes_through(project, race):
 
 
 # When the second begins; its own first look at the front comes some steps of the first later.
-MOMENTS = ("", "▸ stage", "▸ prove", "run ", "▸ preflight", "▸ cutover", "▸ bake", "▸ record", "▸ drain", "▸ retire")
+MOMENTS = ("▸ stage", "", "▸ prove", "run ", "▸ preflight", "▸ cutover", "▸ bake", "▸ record", "▸ drain", "▸ retire")
 
 
-@pytest.mark.parametrize("race", races(2, LONG))
+@pytest.mark.parametrize("race", races(1, LONG))
 def test_of_two_control_nodes_one_is_fenced(project, elsewhere, race):
     """Two journals cannot know of each other: the fence on the front decides, and the later one wins."""
     with Load(project) as load:
