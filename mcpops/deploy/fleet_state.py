@@ -31,7 +31,7 @@ class SlotState:
     release: str | None = None
     digest: str | None = None
     running: bool = False
-    healthy: bool | None = None  # None: only the proxy knows, and it is down
+    healthy: bool | None = None  # None: only the proxy knows, and it is down or only just started
     open: bool = True
 
 
