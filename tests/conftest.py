@@ -21,7 +21,7 @@ ALLOWED = "not on this machine: "  # then the part that cannot be had here; the 
 
 @pytest.fixture(scope="session")
 def project() -> Iterator[Project]:
-    """A project on real servers; each test begins and ends with FIRST or NEXT serving."""
+    """A project on real servers; each test begins and ends with a good release serving that the project knows."""
     from tests.e2e.stand import serving_project  # noqa: PLC0415
 
     yield from serving_project()

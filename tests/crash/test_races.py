@@ -5,6 +5,7 @@ The short form races once a case; `python -m pytest tests/crash` twenty times a 
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -40,7 +41,9 @@ MOMENTS = ("▸ stage", "", "▸ prove", "run ", "▸ preflight", "▸ cutover",
 def test_of_two_control_nodes_one_is_fenced(project, elsewhere, race):
     """Two journals cannot know of each other: the fence on the front decides, and the later one wins."""
     with Load(project) as load:
-        releases = (project.release(f"time-{race}-here"), elsewhere.release(f"time-{race}-there"))
+        releases = (f"time-{race}-here", f"time-{race}-there")
+        for name, home in itertools.product(releases, (project, elsewhere)):
+            home.release(name)  # whichever serves in the end, the tests after this one know it
         first = project.start("deploy", releases[0], *QUICK)
         if MOMENTS[race % len(MOMENTS)]:
             first.until(MOMENTS[race % len(MOMENTS)])
