@@ -35,6 +35,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"{ALLOWED}{lacking}")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist's own, which reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give one worker all tests of the lab but those that ask for another one: they share hosts and ports."""
     for item in items:
