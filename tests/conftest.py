@@ -35,14 +35,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"{ALLOWED}{lacking}")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist's own, which reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give one worker all tests of the lab but those that ask for another one: they share hosts and ports."""
-    for item in items:
-        if item.get_closest_marker("lab") and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group("lab"))
-
-
 # Both run around pytest's own hooks, before anything else (counts, exit code, xdist) sees the report. A change in
 # pytest_runtest_logreport comes too late: the run ends with 0.
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -13,7 +13,7 @@ from mcpops.lab.ecosystem import FRONTS
 from tests.lab.site import FIRST, NEXT, QUICK, Load, Site, wait_for
 
 # A session of tests begins with a setup and a deploy, within the first test's time.
-pytestmark = [pytest.mark.lab, pytest.mark.xdist_group("site"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 Fault = Callable[[Site, str, str], AbstractContextManager[str]]
 
 

@@ -13,7 +13,7 @@ from tests.lab.site import QUICK, Load, Site
 from tests.lab.test_deploy import other, serving
 
 # A session of tests begins with a setup and a deploy, within the first test's time.
-pytestmark = [pytest.mark.lab, pytest.mark.xdist_group("site"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
