@@ -65,7 +65,7 @@ SERVERS = Layer(
     45,
 )
 # After the others, never beside them: together they took both cores whole (a deploy 57 s instead of 10), and what
-# watches clients at work saw requests fail. Each worker has labs of its own; the longest files are not the first ones.
+# watches clients at work saw requests fail. Each worker has labs of its own.
 LAB = Layer("lab: real hosts", (*PYTEST, "-n", "2", "--dist", "loadfile", "-m", "lab and not slow", "tests"), 45)
 
 
