@@ -64,8 +64,8 @@ SERVERS = Layer(
     (*PYTEST, *WORKERS, "-m", "not lab and not slow", "--ignore=tests/unit", "--ignore=tests/bench", "tests"),
     45,
 )
-# After the others, one by one: beside them, or with a second lab, it takes both cores whole, and a deploy 57 s instead of
-# 27. (On two workers all passed too, in 12 minutes instead of 15, at a load of 6; that is too near the edge for a gate.)
+# After the others, one by one: beside them, or beside a second lab, it takes both cores whole, and a deploy 57 s and
+# not 27. (Two workers passed as well, in 12 minutes instead of 15, at a load of 6: too near the edge for a gate.)
 LAB = Layer("lab: real hosts", (*PYTEST, "-m", "lab and not slow", "tests"), 45)
 
 
