@@ -56,8 +56,8 @@ LINT = (
 )
 UNIT = Layer("unit", (*PYTEST, "-n", "2", "tests/unit"), 5)
 BENCH = Layer("bench, short form", (*PYTEST, "-m", "not lab and not slow", "tests/bench"), 5)
-# A file stays on one worker: its stands have ports of their own. In the order of the directories, which begins with the
-# longest files. On two cores 14 minutes instead of 21 for e2e and crash; a run with traffic still fails no request.
+# A file stays on one worker: its stands have ports of their own. In the order of the directories, which has the longest
+# files early. On two cores 14 minutes instead of 21 for e2e and crash; a run with traffic still fails no request.
 WORKERS = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 SERVERS = Layer(
     "contract, integration, roles, e2e, crash",
@@ -96,7 +96,10 @@ def install_packages() -> str:
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """End a layer that takes too long: Ctrl-C first, so that pytest's fixtures end what they started."""
+    """End a layer that takes too long: Ctrl-C first, so that pytest's fixtures end what they started.
+
+    On workers they have ten seconds for it (xdist's own bound), which is short for an embedded default.
+    """
     process.send_signal(signal.SIGINT)
     try:
         process.wait(GRACE_S)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    epilog="Exit status: 0 ok, 2 usage, 3 a front did not answer, the fronts disagree, or the journal cannot be read."
+    epilog="Exit status: 0 ok, 2 usage, 3 a front did not answer, the fronts disagree, or the journal cannot be read. "
+    "A certificate that ends or is not accepted is told and changes no exit status."
 )
 @common_options
 @click.pass_obj
@@ -59,6 +60,7 @@ def _fronts(fleet: Fleet) -> dict[str, Any]:
 
 
 CERTIFICATE_TIMEOUT_S = 2.0
+MOST_LOOKS = 32
 _FRONT_KEYS = ("active", "release", "generation", "phase", "proxy", "in_sync")
 
 
@@ -74,25 +76,29 @@ def _slot(states: Sequence[dict[str, Any]], slot: str) -> dict[str, Any]:
 
 
 def _certificates(fleet: Fleet) -> list[dict[str, Any]]:
-    """Return what each front serves to a client on this machine, looked at now."""
+    """Return what each front that answers serves to a client on this machine, looked at now."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
     from datetime import UTC, datetime  # noqa: PLC0415
 
     from mcpops.tls.served import look  # noqa: PLC0415
 
-    fronts = [answer.output.get("front") or {} for answer in fleet.greetings.values()]
-    asked = {(front["url"], front["server_name"]): front.get("ca_pem") for front in fronts if front.get("url")}
-    with ThreadPoolExecutor(max(len(asked), 1)) as pool:  # a front that drops packets makes nobody else late
-        looks = [pool.submit(look, *where, ca_pem, CERTIFICATE_TIMEOUT_S) for where, ca_pem in asked.items()]
-    return [_certificate(one.result(), datetime.now(UTC)) for one in looks]
+    said = {host: answer.output.get("front") or {} for host, answer in fleet.greetings.items()}
+    with ThreadPoolExecutor(MOST_LOOKS) as pool:  # a front that drops packets makes nobody else late
+        looks = {
+            host: pool.submit(look, front["url"], front["server_name"], front.get("ca_pem"), CERTIFICATE_TIMEOUT_S)
+            for host, front in said.items()
+            if front.get("url")
+        }
+    return [_certificate(host, one.result(), datetime.now(UTC)) for host, one in looks.items()]
 
 
-def _certificate(seen: Served, now: datetime) -> dict[str, Any]:
+def _certificate(host: str, seen: Served, now: datetime) -> dict[str, Any]:
     return {
         "name": seen.name,
+        "front": host,
         "url": seen.url,
         "days_left": seen.days_left(now),
-        "served": seen.error is None,
+        "served": seen.accepted,
         "error": seen.error,
     }
 
@@ -180,8 +186,12 @@ def _text(data: dict[str, Any]) -> str:
         said = row.get("unreachable") or f"{row['active']} generation {row['generation']}, {row['phase']}"
         lines.append(f"  {host}: {said}")
     for row in data["certificates"]:
-        said = f"{row['days_left']} days left" if row["served"] else f"NO CLIENT ACCEPTS IT: {row['error']}"
-        lines.append(f"  certificate of {row['name']} at {row['url']}: {said}")
+        said = {
+            True: f"{row['days_left']} days left",
+            False: f"NO CLIENT ACCEPTS IT: {row['error']}",
+            None: f"not seen from here: {row['error']}",
+        }[row["served"]]
+        lines.append(f"  {row['front']}: certificate of {row['name']} at {row['url']}: {said}")
     lease = data["lease"]
     if lease:
         how = (

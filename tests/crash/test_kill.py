@@ -1,7 +1,7 @@
 """kill -9 of `mcpops deploy` in each step and between its writes, then `mcpops runs resume`: nothing is lost.
 
-The short form kills in a step, at the switch, and while a switch is taken back; `pytest -m slow tests/crash` everywhere
-else.
+The short form kills in a step, after the switch, and while a switch is taken back; `pytest -m slow tests/crash` in all
+other places.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from tests.e2e.stand import QUICK, Command, Ended, Load, Project, wait_for
 SHORT_STEPS = ("stage",)
 LONG_STEPS = ("preflight", "prove", "cutover", "bake", "record", "drain", "retire")
 DIRECT = ("cutover", "bake")  # done by mcpops itself, over its channels
-SHORT_POINTS = ("after-intent:cutover",)
+SHORT_POINTS = ("before-outcome:cutover",)
 LONG_POINTS = (
-    "before-outcome:cutover",
+    "after-intent:cutover",
     *(
         f"{when}:{step}"
         for step in ("preflight", "stage", "prove", "bake", "record", "drain", "retire")

@@ -201,7 +201,7 @@ def _status() -> dict[str, Any]:
     run |= {"started_at": "2026-11-24T12:00:01.000Z"}
     later = {"backups": [], "schedules": [], "overdue": []}
     ends = datetime.now(UTC) + timedelta(days=61, hours=1)
-    served = [_certificate(Served("time.example", "https://192.0.2.1:443", ends, None), datetime.now(UTC))]
+    served = [_certificate("front1", Served("time.example", "https://192.0.2.1:443", True, ends), datetime.now(UTC))]
     acts = {"lease": lease, "locked_by": None, "runs": [run], "journal_error": None}
     return {"environment": "local", **_fronts(_Fleet()), **acts, **later, "certificates": served}  # type: ignore[arg-type]
 

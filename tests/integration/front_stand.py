@@ -254,7 +254,7 @@ class FrontStand(Clients):
 
     def start_proxy(self) -> None:
         self.run_proxy()
-        wait_for("the proxy has checked its servers", self.all_up)
+        wait_for("the proxy has checked its slots", self.all_up)
 
     def run_proxy(self) -> None:
         # As systemd and supervisord run it: a master that stays in the foreground, and a worker.

@@ -108,17 +108,15 @@ def test_a_proxy_that_has_only_just_started_has_proved_no_slot(stand: FrontStand
     process = stand.backends["green"].process
     assert process is not None
     stand.stop_proxy()
-    os.kill(process.pid, signal.SIGSTOP)  # no check of it ends
+    os.kill(process.pid, signal.SIGSTOP)  # no check of it succeeds, and the patient one ends after 2 s only
     try:
         stand.run_proxy()
         wait_for("the proxy answers", lambda: stand.hostside("status")["proxy"])
         assert stand.hostside("status")["slots"]["green"]["healthy"] is None
-        refused = stand.activate("green", "--healthy-wait-s", "0", expect=9)["error"]
-        assert (refused["name"], "no health check has ended" in refused["detail"]) == ("unhealthy", True)
+        assert stand.activate("green", "--healthy-wait-s", "0", expect=9)["error"]["name"] == "unhealthy"
     finally:
         os.kill(process.pid, signal.SIGCONT)
-    wait_for("the proxy has checked its servers", stand.all_up)
-    assert stand.activate("green", "--healthy-wait-s", "0")["changed"] is True
+    assert stand.activate("green", "--healthy-wait-s", "10")["changed"] is True
 
 
 def test_a_dead_slot_is_503_and_not_another_release(stand: FrontStand) -> None:

@@ -15,7 +15,7 @@ from mcpops.model.outcome import AttemptReport, Outcome
 from tests.integration.front_stand import FrontStand, Load
 from tests.integration.rollback_stand import target_of
 
-PORT = 18650
+PORT = 18640
 
 
 @pytest.fixture

@@ -44,12 +44,13 @@ def authority(tmp_path: Path) -> CertificateAuthority:
 def test_the_days_that_are_left_are_told(authority: CertificateAuthority, tmp_path: Path) -> None:
     with serving(authority.issue("front", [NAME], tmp_path, days=30).combined) as url:
         seen = look(url, NAME, authority.cafile.read_text(), 5)
-    assert (seen.name, seen.url, seen.error) == (NAME, url, None)
+    assert (seen.name, seen.url, seen.accepted, seen.error) == (NAME, url, True, None)
     assert seen.days_left(datetime.now(UTC)) == 29
 
 
 @pytest.mark.parametrize(
-    ("days", "name", "said"), [(0, NAME, "expired"), (30, "other.test", "match"), (30, "", "verify failed")]
+    ("days", "name", "said"),
+    [(0, NAME, "expired"), (30, "other.test", "match"), (30, "", "self-signed certificate in certificate chain")],
 )
 def test_what_no_client_accepts_has_no_days(
     authority: CertificateAuthority, tmp_path: Path, days: int, name: str, said: str
@@ -58,10 +59,19 @@ def test_what_no_client_accepts_has_no_days(
     trusted = authority if name else other
     with serving(authority.issue("front", [NAME], tmp_path, days=days).combined) as url:
         seen = look(url, name or NAME, trusted.cafile.read_text(), 5)
-    assert (seen.days_left(datetime.now(UTC)), said in (seen.error or "")) == (None, True), seen
+    assert (seen.accepted, seen.days_left(datetime.now(UTC))) == (False, None)
+    assert said in (seen.error or ""), seen
 
 
-@pytest.mark.parametrize(("url", "ca_pem"), [("https://127.0.0.1:9", None), ("https://127.0.0.1:9", "no PEM")])
-def test_what_cannot_be_asked_is_told(url: str, ca_pem: str | None) -> None:
+@pytest.mark.parametrize(
+    ("url", "ca_pem", "said"),
+    [
+        ("https://127.0.0.1:9", None, "refused"),
+        ("https://127.0.0.1:9", "no PEM", "does not contain a certificate"),
+        ("https://[::1", None, "Invalid IPv6 URL"),
+    ],
+)
+def test_what_was_not_seen_is_not_called_bad(url: str, ca_pem: str | None, said: str) -> None:
     seen = look(url, NAME, ca_pem, 1)
-    assert (seen.not_after, bool(seen.error)) == (None, True)
+    assert (seen.accepted, seen.not_after) == (None, None)
+    assert said in (seen.error or ""), seen

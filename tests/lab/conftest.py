@@ -13,9 +13,6 @@ from mcpops.lab.ecosystem import Ecosystem
 from mcpops.lab.lab import Lab, to_stderr
 from tests.lab.site import FIRST, QUICK, Site
 
-# Two workers of pytest-xdist have two labs, and no name in common.
-WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
-
 
 @pytest.fixture
 def robust() -> Iterator[Lab]:
@@ -66,7 +63,7 @@ def _processes_of(lab: Lab) -> list[str]:
 @pytest.fixture(scope="session")
 def ecosystem(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ecosystem]:
     """The whole lab under another name, with its environment in a directory of its own."""
-    made = Ecosystem(Lab(f"labtest{WORKER}"), tmp_path_factory.mktemp("project"), to_stderr)
+    made = Ecosystem(Lab("labtest"), tmp_path_factory.mktemp("project"), to_stderr)
     made.down()
     made.up()
     yield made
@@ -80,7 +77,7 @@ def _site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     MCPOPS_TEST_SITE=DIR keeps it in DIR, up, for the next session: that saves a minute while tests are written.
     """
     kept = os.environ.get("MCPOPS_TEST_SITE")
-    made = Site("labkept" if kept else f"labops{WORKER}", Path(kept) if kept else tmp_path_factory.mktemp("site"))
+    made = Site("labkept" if kept else "labops", Path(kept) if kept else tmp_path_factory.mktemp("site"))
     if not (kept and made.lab.status().state == "up"):
         made.up()
         for argv in (("run", "setup"), ("deploy", FIRST, *QUICK)):

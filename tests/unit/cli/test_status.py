@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from mcpops.cli import app
 from mcpops.cli.project import Environment
-from mcpops.cli.status import _certificate, _journal, _text
+from mcpops.cli.status import _certificate, _certificates, _journal, _text
 from mcpops.core.errors import ExitCode
 from mcpops.core.tree import tree_digest
 from mcpops.remote.targets import save_targets
@@ -116,15 +117,34 @@ def test_a_damaged_journal_does_not_hide_what_serves(project, capsys, damage):
 
 def test_a_certificate_that_no_client_accepts_is_told(tmp_path):
     now, url = datetime(2026, 11, 26, tzinfo=UTC), "https://192.0.2.1:443"
-    good = _certificate(Served("good.example", url, now + timedelta(days=61, hours=1), None), now)
-    bad = _certificate(Served("bad.example", url, None, "certificate has expired"), now)
+    good = _certificate("a", Served("good.example", url, True, now + timedelta(days=61, hours=1)), now)
+    bad = _certificate("b", Served("bad.example", url, False, error="certificate has expired"), now)
+    silent = _certificate("c", Served("far.example", url, None, error="no route to host"), now)
     assert (good["days_left"], good["served"], good["error"]) == (61, True, None)
     assert (bad["days_left"], bad["served"], bad["error"]) == (None, False, "certificate has expired")
+    assert (silent["days_left"], silent["served"]) == (None, None)
 
     environment = Environment("lab", tmp_path, tmp_path / "inventories/lab", tmp_path / ".mcpops/lab")
-    text = _text({**SERVES, "agreed": True, **_journal(environment), "certificates": [good, bad]})
-    assert f"certificate of good.example at {url}: 61 days left" in text
-    assert f"certificate of bad.example at {url}: NO CLIENT ACCEPTS IT: certificate has expired" in text
+    text = _text({**SERVES, "agreed": True, **_journal(environment), "certificates": [good, bad, silent]})
+    assert f"a: certificate of good.example at {url}: 61 days left" in text
+    assert f"b: certificate of bad.example at {url}: NO CLIENT ACCEPTS IT: certificate has expired" in text
+    assert f"c: certificate of far.example at {url}: not seen from here: no route to host" in text
+
+
+def test_the_certificate_of_each_front_is_looked_at():
+    """Each front by its own URL; one that cannot be read hides no other."""
+    fronts = {host: {"url": f"https://127.0.0.1:9/{host}", "server_name": "x", "ca_pem": None} for host in "ab"}
+    fronts["c"] = {"url": "https://[::1", "server_name": "x"}
+    fleet = SimpleNamespace(
+        greetings={host: SimpleNamespace(output={"front": front}) for host, front in fronts.items()}
+    )
+    fleet.greetings["d"] = SimpleNamespace(output={})
+
+    told = _certificates(fleet)
+    assert [(row["front"], row["url"][-1], row["served"]) for row in told] == [
+        ("a", "a", None), ("b", "b", None), ("c", "1", None),
+    ]  # fmt: skip
+    assert all(row["error"] for row in told)
 
 
 def test_a_file_in_the_place_of_the_state_is_told(tmp_path):
