@@ -60,7 +60,6 @@ def _fronts(fleet: Fleet) -> dict[str, Any]:
 
 
 CERTIFICATE_TIMEOUT_S = 2.0
-MOST_LOOKS = 32
 _FRONT_KEYS = ("active", "release", "generation", "phase", "proxy", "in_sync")
 
 
@@ -77,19 +76,18 @@ def _slot(states: Sequence[dict[str, Any]], slot: str) -> dict[str, Any]:
 
 def _certificates(fleet: Fleet) -> list[dict[str, Any]]:
     """Return what each front that answers serves to a client on this machine, looked at now."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
     from datetime import UTC, datetime  # noqa: PLC0415
 
+    from mcpops.remote.fleet import in_parallel  # noqa: PLC0415
     from mcpops.tls.served import look  # noqa: PLC0415
 
-    said = {host: answer.output.get("front") or {} for host, answer in fleet.greetings.items()}
-    with ThreadPoolExecutor(MOST_LOOKS) as pool:  # a front that drops packets makes nobody else late
-        looks = {
-            host: pool.submit(look, front["url"], front["server_name"], front.get("ca_pem"), CERTIFICATE_TIMEOUT_S)
-            for host, front in said.items()
-            if front.get("url")
-        }
-    return [_certificate(host, one.result(), datetime.now(UTC)) for host, one in looks.items()]
+    fronts = {host: answer.output["front"] for host, answer in fleet.greetings.items() if answer.output.get("front")}
+
+    def seen(host: str) -> Served:
+        front = fronts[host]
+        return look(front["url"], front["server_name"], front.get("ca_pem"), CERTIFICATE_TIMEOUT_S)
+
+    return [_certificate(host, one, datetime.now(UTC)) for host, one in in_parallel(seen, list(fronts)).items()]
 
 
 def _certificate(host: str, seen: Served, now: datetime) -> dict[str, Any]:

@@ -29,28 +29,22 @@ EXAMPLES = r"""
 
 RETURN = r"""
 days_left: {description: "Whole days until the certificate ends.", type: int, returned: success}
-not_after: {description: "End of validity, as OpenSSL prints it.", type: str, returned: success}
+not_after: {description: "End of validity, in ISO 8601, UTC.", type: str, returned: success}
 """
 
-import socket
-import ssl
-import time
-from urllib.parse import urlsplit
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-DAY_S = 86_400
+from mcpops.tls.served import Served, look
 
 
-def look(url: str, server_name: str, cafile: str | None, timeout_s: float) -> dict[str, object]:
-    """Return the verified certificate that is served; raise OSError (ssl.SSLError is one)."""
-    parts = urlsplit(url)
-    context = ssl.create_default_context(cafile=cafile)
-    with (
-        socket.create_connection((parts.hostname or "", parts.port or 443), timeout_s) as tcp,
-        context.wrap_socket(tcp, server_hostname=server_name) as tls,
-    ):
-        return dict(tls.getpeercert() or {})
+def see(asked: dict[str, Any]) -> Served:
+    """Look at what is asked for; a CA that cannot be read raises OSError."""
+    ca_pem = Path(asked["cafile"]).read_text() if asked["cafile"] else None
+    return look(asked["url"], asked["server_name"], ca_pem, asked["timeout_s"])
 
 
 def main() -> None:
@@ -67,15 +61,18 @@ def main() -> None:
     )
     asked = module.params
     try:
-        certificate = look(asked["url"], asked["server_name"], asked["cafile"], asked["timeout_s"])
-    except OSError as error:
+        seen = see(asked)
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=f"the CA for {asked['url']} cannot be read: {error}; `mcpops run setup` writes it")
+        return
+    days_left = seen.days_left(datetime.now(UTC))
+    if seen.not_after is None or days_left is None:
         module.fail_json(
-            msg=f"{asked['url']} serves no certificate that a client of {asked['server_name']} accepts: {error}; "
+            msg=f"{asked['url']} serves no certificate that a client of {asked['server_name']} accepts: {seen.error}; "
             "`mcpops run setup` issues and serves a new one"
         )
         return
-    not_after = str(certificate["notAfter"])
-    days_left = int((ssl.cert_time_to_seconds(not_after) - time.time()) // DAY_S)
+    not_after = seen.not_after.isoformat()
     if days_left < asked["minimum_days"]:
         module.fail_json(
             msg=f"the certificate at {asked['url']} ends on {not_after}: {days_left} days left, "

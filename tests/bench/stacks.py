@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -49,7 +50,7 @@ class Switch(Protocol):
         ...
 
 
-class Stack:
+class Stack(ABC):
     """Two bench servers and something in front of them on `port`; blue is active after `start`."""
 
     name = ""
@@ -77,14 +78,14 @@ class Stack:
         for server in self.servers.values():
             server.stop()
 
-    async def start_front(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def start_front(self) -> None: ...
 
-    async def stop_front(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def stop_front(self) -> None: ...
 
-    async def switch(self, to: str) -> CutoverTimes:
-        raise NotImplementedError
+    @abstractmethod
+    async def switch(self, to: str) -> CutoverTimes: ...
 
     async def settle(self) -> str:
         """End whatever watch the switch began, before the next one; why it took the switch back, or nothing."""

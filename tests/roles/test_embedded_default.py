@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import valkey
 import yaml
 
 from mcpops.deploy import embedded
@@ -179,7 +180,6 @@ def test_private_files_are_private(local):
 
 
 def test_the_store_wants_its_password(local):
-    valkey = pytest.importorskip("valkey")
     password = (local.home / "valkey/password").read_text().strip()
     with valkey.Valkey(port=PORT + 2, password=password) as client:
         assert client.ping()

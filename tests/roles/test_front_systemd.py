@@ -20,12 +20,7 @@ from tests.integration.test_front_role import changed
 STATE = "/var/lib/mcpops/time"
 UNIT = "mcpops-front-time.service"
 
-pytestmark = [
-    pytest.mark.lab,
-    pytest.mark.skipif(
-        os.geteuid() != 0 or not Path("/etc/debian_version").exists(), reason="the lab needs root on Debian"
-    ),
-]
+pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module")
