@@ -22,7 +22,9 @@ class PlayCall:
     Ansible's messages show. `tree` is the snapshot: playbooks/, roles/, plugins/, ansible.cfg. `variables` are data:
     a `{{` in them is never a template; a value may be a `core.secret.Secret`, at any depth. `secrets` are further
     values to take out of the results. `environment` is added to the minimal environment of the play. `local`: every
-    host is this machine, so what Ansible copies to its hosts is removed with the attempt.
+    host is this machine, so what Ansible copies to its hosts is removed with the attempt. `scope` is for what `fence`
+    counts on hosts (none: they keep no fence), `here` the same on this machine, and `deadline` the file that says how
+    long the lease counts.
     """
 
     name: str
@@ -44,6 +46,9 @@ class PlayCall:
     limit: str | None = None
     forks: int = 10
     local: bool = False
+    scope: str | None = None
+    here: str = ""
+    deadline: Path | None = None
 
     @property
     def marker(self) -> str:

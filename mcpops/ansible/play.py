@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from mcpops.ansible import private
+from mcpops.ansible import fence, private
 from mcpops.ansible.call import MARKER, PlayCall
 from mcpops.ansible.environment import minimal_environment
 from mcpops.ansible.events import OUTPUTS_BYTES, shorten
 from mcpops.ansible.reap import reap_attempt
+from mcpops.core.errors import Fenced
 from mcpops.core.redaction import Redactor
 from mcpops.core.secret import Secret
 from mcpops.model.outcome import AttemptReport, Outcome, Result, judge
@@ -44,6 +45,7 @@ class _Record:
         self.ended = False
         self.empty = False
         self.lost = ""
+        self.fenced = ""
         self.exit_code: int | None = None
         self.said = ""
 
@@ -69,6 +71,8 @@ class _Record:
             self.masked = [self._redactor(name) for name, value in told.items() if self._redactor.value(value) != value]
         elif kind == "empty":
             self.empty = True
+        elif kind == "fenced":
+            self.fenced = message["why"]
         elif kind == "lost":
             self.lost = message["why"]
         elif kind == "end":
@@ -79,7 +83,8 @@ class _Record:
 def run_play(call: PlayCall, on_result: Callable[[Result], None], cancel: threading.Event) -> AttemptReport:
     """Run the play and return the verdict; `on_result` gets each Result as it comes, in this thread.
 
-    Never raises for what the play does: that is the verdict. What `on_result` raises comes out of here, after
+    Raises Fenced when a host has seen a higher fence, or the lease ended: the play is over then. Nothing else that the
+    play does raises: that is the verdict. What `on_result` raises comes out of here, after
     the play's processes are gone. `cancel` and the timeout end the play; the verdict is then unknown, because a
     module that was under way may or may not have done its work. Must be called in a thread that lives as long
     as the call (the worker dies with the thread that started it).
@@ -101,6 +106,12 @@ def run_play(call: PlayCall, on_result: Callable[[Result], None], cancel: thread
             private.remove(root)
             private.remove(private.on_host(call.marker))
         trouble = _tail(errors, redactor)
+    if record.fenced:
+        raise Fenced(
+            f"run {call.run_id} may not act any more",
+            detail=record.fenced,
+            hint="a newer run took over; `mcpops status` says who acts, and what is in force",
+        )
     if not clean:
         stopped = stopped or "processes of this attempt could not be ended"
     return _report(call, record, stopped, trouble, time.monotonic() - began_s)
@@ -135,6 +146,7 @@ def _hand_over(
         "root": str(root),
         "on_host": str(private.on_host(call.marker)),
         "local": call.local,
+        "fence": _fence(call),
     }
     if process.stdin is None:  # pragma: no cover - we asked for a pipe
         return
@@ -145,12 +157,22 @@ def _hand_over(
         pass  # it ended at once; the report says that nothing was told, and shows its last words
 
 
+def _fence(call: PlayCall) -> dict[str, str]:
+    """Return what the connection plugins need of the fence, as variables of the environment."""
+    if call.scope is None:
+        return {}
+    said = {fence.SCOPE: call.scope, fence.HERE: call.here or call.scope, fence.NUMBER: str(call.fence)}
+    return said | ({fence.DEADLINE: str(call.deadline)} if call.deadline else {})
+
+
 def _follow(process: subprocess.Popen[bytes], record: _Record, cancel: threading.Event, limit_s: float) -> str:
     """Take in messages until the worker closes its pipe; return why we stopped it, or nothing."""
     deadline_s = time.monotonic() + limit_s
     for line in _lines(process):
         if line is not None:
             record.take(json.loads(line))
+        if record.fenced:
+            return "fenced"
         if cancel.is_set():
             return "cancelled"
         if time.monotonic() > deadline_s:

@@ -87,6 +87,18 @@ def abandoned(fits: Callable[[str], bool]) -> list[Path]:
     return found
 
 
+def lease_file(run_id: str, fence: int) -> Path:
+    """Return where a run keeps how long its lease counts; see fence.py."""
+    return base_directory() / f"{PREFIX}{run_id}.{fence}.lease"
+
+
+def lease_files(run_id: str) -> list[tuple[int, Path]]:
+    """Return the lease files of a run with their fences."""
+    found = base_directory().glob(f"{PREFIX}{run_id}.*.lease")
+    named = ((path.name.removesuffix(".lease").rpartition(".")[2], path) for path in found)
+    return [(int(number), path) for number, path in named if number.isdigit()]
+
+
 def on_host(marker: str) -> Path:
     """Return where an attempt on this machine alone keeps what Ansible copies to hosts."""
     return _on_host_directory() / f"{PREFIX}{marker.replace(':', _COLON)}"

@@ -21,7 +21,11 @@ def reap(run_id: str, *, fence: int) -> int:
         number = rest.partition(":")[0]
         return run == run_id and number.isdigit() and int(number) <= fence
 
-    return _reap(fits)
+    count = _reap(fits)
+    for number, path in private.lease_files(run_id):
+        if number <= fence:
+            path.unlink(missing_ok=True)
+    return count
 
 
 def reap_attempt(marker: str) -> int:

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from mcpops.ansible import private
+from mcpops.ansible import fence, private
 from mcpops.ansible.events import Reducer
 from mcpops.core.proc import DAEMON, alive, descendants, kill_until_gone, with_environment
 from mcpops.core.redaction import Redactor
@@ -34,7 +34,6 @@ _PLUGINS = {
     "ANSIBLE_LIBRARY": "modules",
     "ANSIBLE_MODULE_UTILS": "module_utils",
     "ANSIBLE_ACTION_PLUGINS": "action",
-    "ANSIBLE_CONNECTION_PLUGINS": "connection",
     "ANSIBLE_FILTER_PLUGINS": "filter",
     "ANSIBLE_LOOKUP_PLUGINS": "lookup",
 }
@@ -99,6 +98,7 @@ class Worker:
 
     def _run_ansible(self, root: Path) -> dict[str, Any]:
         os.environ.update(_ansible_environment(root, self._on_host if self._spec["local"] else None))
+        os.environ.update({**self._spec["fence"], fence.ROOT: str(root)})
         from ansible_runner import interface  # noqa: PLC0415 - heavy, and only needed once the spec is good
 
         runner = interface.run(
@@ -113,13 +113,17 @@ class Worker:
             # Any callback keeps ansible-runner from putting its own handlers in place of ours.
             cancel_callback=lambda: False,
         )
+        refusal = fence.told(root)
+        if refusal:
+            self._send({"is": "fenced", "why": refusal})
         said = self._reducer.said.replace(f"{root}/project/", "")
         return {"is": "end", "exit_code": runner.rc, "status": runner.status, "said": said}
 
     def _on_event(self, event: dict[str, Any]) -> bool:
         """Send what we keep; False: no event file. Never raises: an exception would tear the play down half-way."""
         try:
-            message = self._reducer.reduce(event)
+            refusal = fence.told(self._root)
+            message = {"is": "fenced", "why": refusal} if refusal else self._reducer.reduce(event)
             if message is not None:
                 self._send(message)
         except Exception as error:  # noqa: BLE001 - told to the parent, which makes the verdict unknown
@@ -162,6 +166,8 @@ def _ansible_environment(root: Path, on_host: Path | None) -> dict[str, str]:
         "ANSIBLE_CONFIG": str(config if config.is_file() else root / "empty.cfg"),
         "ANSIBLE_ROLES_PATH": str(project / "roles"),
         **{name: str(plugins / directory) for name, directory in _PLUGINS.items()},
+        # Before Ansible's own and the project's: see fence.py.
+        "ANSIBLE_CONNECTION_PLUGINS": f"{Path(__file__).parent / 'connection'}{os.pathsep}{plugins / 'connection'}",
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(root / "cp"),
         "ANSIBLE_LOCAL_TEMP": str(root / "tmp"),
         "ANSIBLE_HOST_KEY_CHECKING": "True",  # ansible-runner turns it off when nobody says anything

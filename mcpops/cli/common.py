@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,9 +14,21 @@ from typing import Any, TypeVar
 
 import click
 
-from mcpops.core.errors import Failed
+from mcpops.core.errors import Failed, UsageError
 
 LONGEST_S = 366 * 86_400  # of any duration on the command line: what is longer is a slip, or no number
+
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def seconds(text: str) -> int:
+    """Return `90`, `90s`, `15m`, `2h` or `7d` as seconds. Raises UsageError."""
+    found = re.fullmatch(r"(\d{1,9})([smhd]?)", text, re.ASCII)
+    length_s = int(found[1]) * _UNITS[found[2]] if found else LONGEST_S + 1
+    if length_s > LONGEST_S:
+        raise UsageError(f"{text!r} is no duration, or longer than a year", hint="for example 90s, 15m, 2h or 7d")
+    return length_s
 
 
 def tell(text: str) -> None:

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mcpops.cli.common import LONGEST_S, Session, common_options
-from mcpops.core.errors import UsageError
+from mcpops.cli.common import Session, common_options, seconds
 
 if TYPE_CHECKING:
     from mcpops.cli.wire import Workplace
 
 QUICK_S = 3.0  # for the question whether there is anything to do; a front that takes longer is left to the steps
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
-
-
-def seconds(text: str) -> int:
-    """Return `90`, `90s`, `15m` or `2h` as seconds. Raises UsageError."""
-    found = re.fullmatch(r"(\d{1,9})([smh]?)", text, re.ASCII)
-    length_s = int(found[1]) * _UNITS[found[2]] if found else LONGEST_S + 1
-    if length_s > LONGEST_S:
-        raise UsageError(f"{text!r} is no duration, or longer than a year", hint="for example 90s, 15m or 2h")
-    return length_s
 
 
 @click.command(

@@ -11,6 +11,18 @@ from mcpops.core.errors import UsageError
 from mcpops.core.tree import files, tree_digest
 
 STATE = ".mcpops"
+SETTINGS_FILE = "mcpops.yml"
+# What its top level may hold; `settings.py` says more, and a test holds the two equal.
+SETTINGS_KEYS = (
+    "default_environment",
+    "name",
+    "journal",
+    "journal_keys",
+    "anchor",
+    "metrics_file",
+    "notify",
+    "schedules",
+)
 
 
 @dataclass(frozen=True)
@@ -132,40 +144,48 @@ def find_environment(session: Session) -> Environment:
 
 
 def _default(project: Path) -> str | None:
-    path = project / "mcpops.yml"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    path = project / SETTINGS_FILE
+    text = read_settings(path)
+    if not text:
         return None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise _bad_settings(path, "is not UTF-8", str(error), line) from error
-    except OSError as error:
-        raise _bad_settings(path, "cannot be read", error.strerror or str(error)) from error
     import yaml  # noqa: PLC0415 - 12 ms that a rollback need not wait for
 
-    try:
-        settings = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date and is none
-        mark = getattr(error, "problem_mark", None)
-        raise _bad_settings(path, "cannot be read as YAML", str(error), mark.line + 1 if mark else 0) from error
-    return _default_of(settings, path)
-
-
-def _default_of(settings: object, path: Path) -> str | None:
-    if settings is None:
-        return None
-    if not isinstance(settings, dict):
+    settings = yaml.safe_load(text)
+    if settings is not None and not isinstance(settings, dict):
         raise _bad_settings(path, "expected keys and values", f"found {settings!r}")
-    unknown = [key for key in settings if key != "default_environment"]
+    unknown = [key for key in settings or {} if key not in SETTINGS_KEYS]
     if unknown:
-        raise _bad_settings(path, f"unknown key {unknown[0]!r}")
-    name = settings.get("default_environment")
+        raise _bad_settings(path, f"unknown key {unknown[0]!r}", f"known are {', '.join(SETTINGS_KEYS)}")
+    name = (settings or {}).get("default_environment")
     if name is not None and not isinstance(name, str):
         raise _bad_settings(path, "default_environment: expected the name of an environment", f"found {name!r}")
     return name
 
 
+def read_settings(path: Path) -> str:
+    """Return the text of the settings, which is YAML; nothing where there are none. Raises UsageError.
+
+    What else is wrong with them is for `settings.load_settings` to say: a rollback must not fail over a schedule.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise _bad_settings(path, "is not UTF-8", str(error), line) from error
+    except OSError as error:
+        raise _bad_settings(path, "cannot be read", error.strerror or str(error)) from error
+    import yaml  # noqa: PLC0415
+
+    try:
+        yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # what looks like a date and is none; an unhashable key
+        mark = getattr(error, "problem_mark", None)
+        raise _bad_settings(path, "cannot be read as YAML", str(error), mark.line + 1 if mark else 0) from error
+    return text
+
+
 def _bad_settings(path: Path, message: str, detail: str = "", line: int = 0) -> UsageError:
-    hint = "it holds one line, `default_environment: NAME`"
+    hint = "keys and values, such as `default_environment: NAME`"
     return UsageError(message, detail=detail, hint=hint, where=f"{path}:{line}" if line else str(path))

@@ -1,25 +1,62 @@
-"""Opening the journal of a project."""
+"""Opening the journal of a project: where it is, who seals it, and who hears of what it says."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from mcpops.cli.common import tell
 from mcpops.cli.project import STATE, journal_path
+from mcpops.cli.settings import load_settings
 from mcpops.core.clock import Clock, SystemClock
-from mcpops.core.errors import UsageError
+from mcpops.core.errors import McpopsError, UsageError
 from mcpops.journal.absorb import absorb
 from mcpops.journal.queries import Journal
+from mcpops.journal.seal import KeyFile
 from mcpops.journal.store import Store
+from mcpops.model.settings import Hearer, Settings
+
+if TYPE_CHECKING:
+    from mcpops.notify.channels import Channel
+
+KEY = "journal.key"
 
 
 @dataclass(frozen=True)
 class Record:
     """The journal of a project, opened."""
 
+    project: Path
+    settings: Settings
     store: Store
     journal: Journal
     clock: Clock
+
+    @property
+    def trusted(self) -> frozenset[str]:
+        """The keys that may have sealed the journal: this control node's own, and those of the settings."""
+        own = (self.store.sealer.key,) if self.store.sealer else ()
+        return frozenset((*own, *self.settings.journal_keys))
+
+    def channels(self) -> dict[str, Channel]:
+        """Return the channels of the settings by name, and the pings of the schedules."""
+        from mcpops.notify.channels import Ping  # noqa: PLC0415 - smtplib and urllib, for those who tell
+
+        hearers = {hearer.name: _channel(hearer, self.project) for hearer in self.settings.notify}
+        pings = {f"ping:{one.key}": Ping(one.ping) for one in self.settings.schedules if one.ping}
+        return {**hearers, **pings}
+
+    def tell_outside(self) -> None:
+        """Deliver what is to be told; what does not arrive is said, and tried again by whoever comes next."""
+        from mcpops.notify.deliver import deliver  # noqa: PLC0415
+
+        try:
+            for line in deliver(self.store, self.clock, self.channels()):
+                tell(f"mcpops: warning: not told yet: {line}")
+        except McpopsError as error:
+            tell(f"mcpops: warning: notifications wait: {error.message}")
 
 
 def open_journal(project: Path) -> Record:
@@ -27,9 +64,11 @@ def open_journal(project: Path) -> Record:
 
     Raises UsageError when there is no place for one, or when what is there is none.
     """
-    clock = SystemClock()
+    clock, settings = SystemClock(), load_settings(project)
     try:
-        store = Store(journal_path(project))
+        sealer = KeyFile(project / STATE / KEY)
+        store = Store(settings.journal or journal_path(project), sealer)
+        store.wanted = lambda environment, event, schedule: _wanted(settings, environment, event, schedule)
         absorb(store, clock, (project / STATE).glob("*/rollbacks/*.json"))
     except OSError as error:
         raise UsageError(
@@ -38,4 +77,34 @@ def open_journal(project: Path) -> Record:
             hint=f"{STATE} is a directory that mcpops makes and must own; `mcpops rollback` works without it",
             where=str(project / STATE),
         ) from error
-    return Record(store, Journal(store), clock)
+    return Record(project, settings, store, Journal(store), clock)
+
+
+def _wanted(settings: Settings, environment: str, event: str, schedule: str | None) -> list[str]:
+    names = [hearer.name for hearer in settings.notify if hearer.wants(environment, event)]
+    asked = f"{environment}/{schedule}"
+    pings = [f"ping:{one.key}" for one in settings.schedules if one.ping and one.key == asked and event == "done"]
+    return names + pings
+
+
+def _channel(hearer: Hearer, project: Path) -> Channel:
+    from mcpops.notify.channels import Command, Email, Webhook  # noqa: PLC0415
+
+    how: Mapping[str, Any] = hearer.how
+    if hearer.way == "webhook":
+        return Webhook(how["url"], _path(how.get("secret_file"), project))
+    if hearer.way == "command":
+        return Command(tuple(how["argv"]))
+    return Email(
+        sender=how["from"],
+        to=tuple(how["to"]),
+        host=how["host"],
+        port=how.get("port", 587),
+        starttls=how.get("starttls", True),
+        user=how.get("user"),
+        password_file=_path(how.get("password_file"), project),
+    )
+
+
+def _path(name: str | None, project: Path) -> Path | None:
+    return project / Path(name).expanduser() if name else None

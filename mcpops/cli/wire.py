@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +18,18 @@ from mcpops.cli.project import Environment, find_environment, find_project
 from mcpops.cli.record import Record, open_journal
 from mcpops.core.errors import UsageError
 from mcpops.core.redaction import Redactor
+from mcpops.engine import approvers
 from mcpops.engine.drive import Driver, Executors, Listener
 from mcpops.engine.gates import SETTINGS, GateInputs, gate_executors
-from mcpops.engine.plays import Place, play_executor, probe_executor
+from mcpops.engine.plays import Place, barrier_executor, play_executor, probe_executor
 from mcpops.journal.writes import RunWriter
+from mcpops.model.run import Run
 from mcpops.model.target import Target
 from mcpops.remote.targets import save_targets
 from mcpops.runbook.derive import probe_plays, undo_play
 from mcpops.runbook.search import SearchPath
 
+KEPT = "files"  # beside the snapshot of a run: files that were given to it, such as its release
 FRONTS = "fronts"  # the inventory group of the hosts that a deploy acts on
 NAMES = (*SETTINGS, *DIRECT_SETTINGS)  # the variables of an inventory that gates and direct steps read
 
@@ -56,19 +61,27 @@ class Workplace:
         return open_vault(snapshot, self.environment.project, self.environment.inventory)
 
     def driver(
-        self, writer: RunWriter, listener: Listener, planned: Inventory, vault: Vault, *, timeout_s: float | None = None
+        self,
+        run: Run,
+        writer: RunWriter,
+        listener: Listener,
+        planned: Inventory,
+        vault: Vault,
+        *,
+        timeout_s: float | None = None,
     ) -> Driver:
-        """Return the driver of a run, with the tables of how its steps are done.
+        """Return the driver of `run`, with the tables of how its steps are done.
 
         `planned` is the inventory of the run's snapshot: where the run acts, and with today's what its gates ask.
         `vault` is that of the snapshot too: its values are taken out of everything that the run tells.
         """
         record = self.record
-        where = Place(vault, planned.local)
-        inputs = [GateInputs(_settings(known), record.journal, record.clock) for known in (planned, self.inventory)]
+        where = self._place(planned, vault)
+        inputs = self._gate_inputs(run, planned)
         executors = Executors(
             play=play_executor(lambda step: step.body, where),
             probe=probe_executor(probe_plays, where),
+            barrier=barrier_executor(where),
             direct=direct_executors(
                 lambda: targets(planned, FRONTS), [planned.variables[host] for host in planned.groups.get(FRONTS, ())]
             ),
@@ -77,6 +90,21 @@ class Workplace:
         )
         redactor = Redactor(secret.reveal() for secret in vault.secrets)
         return Driver(record.journal, writer, executors, listener, redactor, timeout_s=timeout_s)
+
+    def _place(self, planned: Inventory, vault: Vault) -> Place:
+        environment = self.environment
+        scope = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{self.record.settings.name}.{environment.name}")
+        here = hashlib.sha256(str(environment.project.resolve()).encode()).hexdigest()[:12]
+        return Place(vault, planned.local, scope, f"{scope}.{here}")
+
+    def _gate_inputs(self, run: Run, planned: Inventory) -> list[GateInputs]:
+        """Return what gates decide from: as the run was planned, and as it is today."""
+        record, kept = self.record, Path(run.snapshot).parent / KEPT / approvers.NAME
+        then = GateInputs(
+            _settings(planned), record.journal, record.clock, kept if kept.is_file() else None, planned=True
+        )
+        today = approvers.approvers_file(self.environment.project)
+        return [then, GateInputs(_settings(self.inventory), record.journal, record.clock, today)]
 
 
 def _settings(inventory: Inventory) -> dict[str, Any]:

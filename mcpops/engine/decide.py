@@ -13,6 +13,8 @@ from mcpops.model.step import StepKind
 _BAD = (StepState.FAILED, StepState.UNKNOWN)
 SAFETY_RULES = ("freeze", "backup_age")  # gates whose no is a refusal (9), also when another gate asks them
 
+ASKED_AGAIN = ("freeze", "approval")  # gates whose yes ends: a window opens, an approval expires
+
 
 @dataclass(frozen=True)
 class End:
@@ -64,9 +66,9 @@ def committed(steps: Sequence[StepRecord]) -> bool:
 def to_do_again(steps: Sequence[StepRecord]) -> list[tuple[StepRecord, str]]:
     """Return the steps that a resume does again although they have an outcome, and why.
 
-    An undo that failed is tried again: somebody may have mended the host. A freeze gate is asked again before more is
-    done: its answer was of another hour. Not where `approval` is next, which asks it itself, nor once the cutover is
-    done: going back would be one more switch.
+    An undo that failed is tried again: somebody may have mended the host. The gates of ASKED_AGAIN are asked again
+    before more is done: their answer was of another hour. Not where `approval` is next, which asks `freeze` itself, nor
+    once the cutover is done: going back would be one more switch.
     """
     undos = [record for record in steps if record.step.kind is StepKind.UNDO and record.state in _BAD]
     if undos:
@@ -76,7 +78,7 @@ def to_do_again(steps: Sequence[StepRecord]) -> list[tuple[StepRecord, str]]:
         return []
     if committed(steps) or any(record.step.direct == "cutover" and record.state is StepState.DONE for record in steps):
         return []
-    asked = [record for record in steps if record.step.gate == "freeze" and record.state is StepState.DONE]
+    asked = [record for record in steps if record.step.gate in ASKED_AGAIN and record.state is StepState.DONE]
     return [(record, "a resume asks it again") for record in asked]
 
 

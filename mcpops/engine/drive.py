@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mcpops.core.errors import ExitCode, Fenced, McpopsError
+from mcpops.ansible import private
+from mcpops.core.canonical import digest, storable
+from mcpops.core.errors import ExitCode, Fenced, McpopsError, Unknown
 from mcpops.core.failpoint import failpoint
 from mcpops.core.redaction import Redactor
 from mcpops.engine.decide import End, committed, decide, to_do_again, to_undo
 from mcpops.engine.execution import DONE, PROBE, Execution, Executor, GateWaits, StepContext
 from mcpops.engine.heartbeat import Heartbeat
 from mcpops.journal.queries import Journal
-from mcpops.journal.trouble import TROUBLE
+from mcpops.journal.trouble import TROUBLE, Damaged
 from mcpops.journal.writes import RunWriter
 from mcpops.model.outcome import AttemptReport, Outcome, Result
 from mcpops.model.run import Run, RunState, StepRecord, StepState
 from mcpops.model.step import OnInterrupt, Step, StepKind
+
+BARRIER_S = 120.0  # a host that is up answers in a second; twenty at a time
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Executors:
 
     play: Executor
     probe: Executor
+    barrier: Executor
     direct: Mapping[str, Executor]
     gates: Mapping[str, Executor]
     undo_play: Callable[[Step], str]
@@ -71,7 +76,9 @@ class Driver:
         self.listener = listener
         self.redactor = redactor
         self.cancel = threading.Event()
-        self._heartbeat = Heartbeat(writer, self.cancel)
+        self._deadline = private.lease_file(writer.run_id, writer.lease.fence)
+        self._heartbeat = Heartbeat(writer, self.cancel, self._deadline)
+        self._planned: dict[int, str] = {}
         self._until_s = writer.clock.monotonic_s() + timeout_s if timeout_s is not None else None
 
     def drive(self) -> End:
@@ -91,10 +98,11 @@ class Driver:
                 raise
 
     def _drive(self) -> End:
-        for record, reason in to_do_again(self.journal.run(self.writer.run_id).steps):
+        self._take_hosts()
+        for record, reason in to_do_again(self._run().steps):
             self.writer.set_step(record.seq, StepState.PENDING, why=reason)
         while True:
-            run = self.journal.run(self.writer.run_id)
+            run = self._run()
             following = decide(run.steps)
             if isinstance(following, End):
                 failpoint("before-end")
@@ -104,6 +112,40 @@ class Driver:
             if waits:
                 self.writer.end(RunState.WAITING, ExitCode.WAITING, waits)
                 return End(RunState.WAITING, ExitCode.WAITING, waits)
+
+    def _run(self) -> Run:
+        """Return the run as it stands. Raises Damaged when a step is not the one that was there before.
+
+        What is done is read from the journal each time; whoever can write there must not change it under way.
+        """
+        run = self.journal.run(self.writer.run_id)
+        for record in run.steps:
+            said = digest([asdict(record.step), dict(run.parameters), run.snapshot])
+            if self._planned.setdefault(record.seq, said) != said:
+                raise Damaged(
+                    f"step {record.step.name} of run {run.id} was changed in the journal while the run went on",
+                    hint=f"`mcpops journal verify`; then `mcpops runs abandon {run.id} --yes`",
+                )
+        return run
+
+    def _take_hosts(self) -> None:
+        """Bring the fence to every host, when an earlier holder did not give the lease back: it may still act.
+
+        Raises Unknown when a host does not answer: nobody knows what goes on there.
+        """
+        if not self.writer.lease.dirty:
+            return
+        run = self._run()
+        context = self._context(run, run.steps[0], replace(run.steps[0].step, name="barrier", timeout_s=BARRIER_S))
+        report = self._ask(self.executors.barrier, context)
+        self._require_lease()
+        if not report.outcome.good:
+            raise Unknown(
+                f"run {run.id} cannot go on: an earlier run may still act on a host that does not answer",
+                detail=self.redactor(report.reason),
+                hint="resume it when all hosts answer, or take the lost ones out of the inventory and give the run up",
+            )
+        self.writer.hosts_taken()
 
     def _step(self, run: Run, record: StepRecord) -> str:
         """Do one step; return what it waits for, or nothing."""
@@ -151,10 +193,13 @@ class Driver:
     def _clean(self, report: AttemptReport) -> AttemptReport:
         """Redact what a report says; its outputs are data, and whoever made them answers for them."""
         results = tuple(map(self._clean_result, report.results))
-        return replace(report, reason=self.redactor(report.reason), results=results)
+        return replace(report, reason=self._text(report.reason), results=results, outputs=storable(report.outputs))
 
     def _clean_result(self, result: Result) -> Result:
-        return replace(result, task=self.redactor(result.task), message=self.redactor(result.message))
+        return replace(result, task=self._text(result.task), message=self._text(result.message))
+
+    def _text(self, said: str) -> str:
+        return str(storable(self.redactor(said)))
 
     def _conclude(self, run: Run, record: StepRecord, number: int, report: AttemptReport) -> None:
         failpoint(f"before-outcome:{record.step.name}")
@@ -174,7 +219,7 @@ class Driver:
         if step.on_interrupt is OnInterrupt.ASK:
             self._conclude(run, record, len(record.attempts), _interrupted())
             return True
-        report = self._probe(self._context(run, record, step))
+        report = self._ask(self.executors.probe, self._context(run, record, step))
         self._require_lease()
         if not (report.outcome.good and report.outputs.get(PROBE) == DONE):
             return False
@@ -182,18 +227,18 @@ class Driver:
         self.writer.conclude(record.seq, len(record.attempts), report)
         return True
 
-    def _probe(self, context: StepContext) -> AttemptReport:
-        """Return what a probe of the step says; one that cannot be made found nothing."""
-        probe = _made(self.executors.probe, context)
+    def _ask(self, executor: Executor, context: StepContext) -> AttemptReport:
+        """Return what a question about the step comes to; one that cannot be asked found nothing."""
+        question = _made(executor, context)
         try:
-            probe.prepare()
-            return probe.act()
+            question.prepare()
+            return question.act()
         except (Fenced, *TROUBLE):
             raise
         except McpopsError as error:
             return _from_error(error)
         finally:
-            probe.close()
+            question.close()
 
     def _context(self, run: Run, record: StepRecord, step: Step) -> StepContext:
         return StepContext(
@@ -205,6 +250,7 @@ class Driver:
             variables=_variables(run),
             snapshot=Path(run.snapshot),
             cancel=self.cancel,
+            deadline=self._deadline,
             on_result=lambda result: self.listener.result(record, self._clean_result(result)),
         )
 

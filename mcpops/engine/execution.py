@@ -19,7 +19,8 @@ PROBE, DONE = "probe", "done"  # what a role's tasks/probe.yml hands on by set_s
 class StepContext:
     """What an execution needs to know. `variables` are the run's parameters and the outputs of earlier steps.
 
-    `cancel` is set when the step must end: the lease is lost, or a person pressed Ctrl-C.
+    `cancel` is set when the step must end: the lease is lost, or a person pressed Ctrl-C. `deadline` is the file that
+    says how long the lease counts.
     """
 
     run: Run
@@ -30,6 +31,7 @@ class StepContext:
     variables: Mapping[str, Any]
     snapshot: Path
     cancel: threading.Event
+    deadline: Path
     on_result: Callable[[Result], None]
 
 

@@ -9,26 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from mcpops.core.clock import Clock, from_text, to_text
+from mcpops.core.errors import McpopsError, UsageError
+from mcpops.engine.approvers import owners, require_another
 from mcpops.engine.execution import Executor, GateWaits, StepContext
 from mcpops.journal.queries import Journal
 from mcpops.model.outcome import AttemptReport, Outcome, Result
+from mcpops.model.run import Decision
 
 
 @dataclass(frozen=True)
 class GateInputs:
-    """What gates decide from: settings of the environment (inventory variables), the journal, the clock."""
+    """What gates decide from: settings of the environment (inventory variables), the journal, the clock.
+
+    `approvers` says who may approve; `planned` are the inputs that the run was planned with, which say it only where
+    there was such a file then.
+    """
 
     settings: Mapping[str, Any]
     journal: Journal
     clock: Clock
+    approvers: Path | None = None
+    planned: bool = False
 
 
 # The variables of an inventory by which an environment says what it asks for.
-SETTINGS = ("deploy_approval", "deploy_freeze_windows", "deploy_backup_max_age_s")
+SETTINGS = ("deploy_approval", "deploy_approval_max_age_s", "deploy_freeze_windows", "deploy_backup_max_age_s")
+MAX_AGE_S = 86_400.0  # of an approval, where the inventory does not say `deploy_approval_max_age_s`
 
 Judge = Callable[[StepContext, GateInputs], AttemptReport]
 
@@ -65,22 +76,41 @@ def backup_age(_context: StepContext, inputs: GateInputs) -> AttemptReport:
 
 
 def approval(context: StepContext, inputs: GateInputs) -> AttemptReport:
-    """Wait for another person's decision on the digest of this very plan; then ask `freeze` once more.
+    """Wait for another person's signed decision on the digest of this very plan; then ask `freeze` once more.
 
-    Raises GateWaits.
+    Raises GateWaits, also when an approval ended.
     """
     wanted = inputs.settings.get("deploy_approval")
     if wanted == "not_required":
         return _unless_frozen(context, inputs, "this environment asks for no approval")
     if wanted != "required":
         return _unsaid("approval", "deploy_approval", "required or not_required")
-    decided = inputs.journal.decision(context.run.id, context.seq)
-    if decided is None or decided[2] != context.run.plan_digest:
+    decision = inputs.journal.decision(context.run.id, context.seq)
+    if decision is None or decision.plan_digest != context.run.plan_digest:
         raise GateWaits(f"approval of plan {context.run.plan_digest[:19]}… by somebody else than {_requester(context)}")
-    decision, by, _ = decided
-    if decision != "approve":
-        return _report("approval", Outcome.FAILED, f"rejected by {by}")
-    return _unless_frozen(context, inputs, f"approved by {by}")
+    if decision.decision != "approve":
+        return _report("approval", Outcome.FAILED, f"rejected by {decision.by}")
+    if inputs.approvers is None and not inputs.planned:
+        return _report("approval", Outcome.UNKNOWN, "there is no file `approvers` any more that says who may approve")
+    try:
+        until = _until(decision, inputs.settings)
+        if inputs.approvers:
+            require_another(owners(decision.message(), decision.signature or "", inputs.approvers), _requester(context))
+    except McpopsError as error:
+        return _report("approval", Outcome.FAILED, f"{error.message}; {error.detail or error.hint}")
+    if inputs.clock.now() >= until:
+        raise GateWaits(f"a new approval: the one of {decision.by} counted until {to_text(until)}")
+    return _unless_frozen(context, inputs, f"approved by {decision.by}")
+
+
+def _until(decision: Decision, settings: Mapping[str, Any]) -> datetime:
+    """Return how long an approval counts: as it says itself, but no longer than the environment allows."""
+    said = settings.get("deploy_approval_max_age_s", MAX_AGE_S)
+    try:
+        longest = decision.at + timedelta(seconds=float(said))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f"deploy_approval_max_age_s is {said!r}", hint="expected a number of seconds") from error
+    return min(decision.expires_at or longest, longest)
 
 
 GATES: dict[str, Judge] = {"freeze": freeze, "backup_age": backup_age, "approval": approval}

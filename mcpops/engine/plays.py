@@ -18,10 +18,15 @@ FENCED = "fenced"  # how the module `hostside` begins its message when a host re
 
 @dataclass(frozen=True)
 class Place:
-    """What holds for every play of a run: its vault, and whether all hosts of its inventory are this machine."""
+    """What holds for every play of a run: its vault, whether all hosts of its inventory are this machine, its scope.
+
+    Hosts keep one highest fence for each `scope`, and this machine for `here`: see `mcpops.ansible.fence`.
+    """
 
     vault: Vault
     local: bool
+    scope: str
+    here: str
 
 
 class PlayExecution:
@@ -54,6 +59,9 @@ class PlayExecution:
             timeout_s=step.timeout_s,
             minimum_hosts=step.minimum_hosts,
             minimum_checks=step.minimum_checks,
+            scope=self._place.scope,
+            here=self._place.here,
+            deadline=context.deadline,
         )
         report = run_play(call, context.on_result, context.cancel)
         for result in report.results:
@@ -72,6 +80,23 @@ class PlayExecution:
 def play_executor(body_of: Callable[[Step], str], place: Place) -> Executor:
     """Return an executor that runs what `body_of` makes of a step."""
     return lambda context: PlayExecution(context, body_of(context.step), place)
+
+
+# Any command will do: it is the connection that brings the fence. `raw` needs nothing on the host.
+BARRIER = """\
+- name: barrier
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: take the right to act
+      ansible.builtin.raw: "true"
+      changed_when: false
+"""
+
+
+def barrier_executor(place: Place) -> Executor:
+    """Return an executor that brings the run's fence to every host: nothing of an earlier holder acts after it."""
+    return lambda context: PlayExecution(context, BARRIER, place)
 
 
 class ProbeExecution:

@@ -15,9 +15,9 @@ from sqlalchemy.exc import StatementError
 from mcpops.core.canonical import digest
 from mcpops.core.clock import Clock, from_text, to_text
 from mcpops.core.errors import ExitCode
-from mcpops.journal import chain, tables
+from mcpops.journal import seal, tables
 from mcpops.journal.store import Store
-from mcpops.journal.writes import state_after
+from mcpops.journal.writes import announce, state_after
 from mcpops.model.outcome import Outcome, Result
 from mcpops.model.run import RunState, StepState
 from mcpops.model.step import Step, StepKind
@@ -54,7 +54,7 @@ def _take_in(store: Store, clock: Clock, told: Mapping[str, Any]) -> bool:
     with store.write() as connection:
         if connection.execute(select(tables.run.c.id).where(tables.run.c.id == told["id"])).first():
             return False
-        _write(connection, clock, told)
+        _write(connection, store, clock, told)
     return True
 
 
@@ -90,7 +90,7 @@ def _checked(told: Mapping[str, Any]) -> dict[str, Any]:
     return {**told, **numbers, "parameters": dict(told["parameters"]), "steps": [step]}
 
 
-def _write(connection: Connection, clock: Clock, told: Mapping[str, Any]) -> None:
+def _write(connection: Connection, store: Store, clock: Clock, told: Mapping[str, Any]) -> None:
     run_id, row = told["id"], told["steps"][0]
     outcome = _OUTCOMES.get(row["state"], Outcome.UNKNOWN)
     same = ("id", "environment", "runbook", "state", "plan_digest", "parameters", "requested_by")
@@ -120,7 +120,11 @@ def _write(connection: Connection, clock: Clock, told: Mapping[str, Any]) -> Non
         rows = [{**place, "attempt": 1, "n": n, **result} for n, result in enumerate(row["results"], 1)]
         connection.execute(insert(tables.result), rows)
     _raise_fence(connection, told["environment"], told["fence"])
-    chain.append(connection, run_id=run_id, at=to_text(clock.now()), kind="absorbed", body=_body(told, outcome))
+    body = _body(told, outcome)
+    announce(
+        connection, store, run_id, at=clock.now(), body={key: told[key] for key in ("state", "exit_code", "reason")}
+    )
+    seal.append(connection, store.sealer, run_id=run_id, at=to_text(clock.now()), kind="absorbed", body=body)
 
 
 def _body(told: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:

@@ -4,30 +4,48 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, func, insert, select
 
-from mcpops.core.clock import Clock, to_text
+from mcpops.core.clock import to_text
 from mcpops.core.errors import Refused, UsageError
-from mcpops.journal import chain, tables
+from mcpops.journal import seal, tables
 from mcpops.journal.standing import require_open
 from mcpops.journal.store import Store
-from mcpops.model.run import Run, StepState
+from mcpops.model.run import Decision, Run, StepState
 
 
-def decide(store: Store, clock: Clock, run: Run, *, decision: str, by: str) -> int:
-    """Write `approve` or `reject` for the gate that `run` waits at; return the gate's seq.
+def waits_at(run: Run) -> int:
+    """Return the seq of the gate that a run waits at. Raises UsageError when it waits at none."""
+    seqs = [record.seq for record in run.steps if record.state is StepState.WAITING]
+    if not seqs:
+        raise UsageError(f"run {run.id} waits for no decision", detail=f"it is {run.state.value}")
+    return min(seqs)
 
-    Raises UsageError when the run waits at no gate or ended, Refused when the requester approves their own plan.
+
+def decide(store: Store, run: Run, decision: Decision) -> None:
+    """Write a decision for the gate that `run` waits at.
+
+    Raises UsageError when the run does not wait there (any more) or ended, Refused when the requester approves their
+    own plan.
     """
-    at = to_text(clock.now())
+    at = to_text(decision.at)
     with store.write() as connection:
-        seq = _gate(connection, run)
-        if decision == "approve" and by == run.requested_by:
-            raise Refused(f"{by} asked for run {run.id} and cannot approve it", hint="another person decides")
-        mine = (tables.approval.c.run_id == run.id) & (tables.approval.c.seq == seq)
+        if _gate(connection, run) != decision.seq:
+            raise UsageError(
+                f"run {run.id} waits at another gate now", hint=f"`mcpops runs show {run.id}`, then decide"
+            )
+        if decision.decision == "approve" and decision.by == run.requested_by:
+            raise Refused(f"{decision.by} asked for run {run.id} and cannot approve it", hint="another person decides")
+        mine = (tables.approval.c.run_id == run.id) & (tables.approval.c.seq == decision.seq)
         n = (connection.execute(select(func.max(tables.approval.c.n)).where(mine)).scalar() or 0) + 1
-        row = {"decision": decision, "by": by, "plan_digest": run.plan_digest, "signature": None, "expires_at": None}
-        connection.execute(insert(tables.approval).values(run_id=run.id, seq=seq, n=n, at=at, **row))
-        chain.append(connection, run_id=run.id, at=at, kind="approval", body={"seq": seq, **row})
-    return seq
+        row = {
+            "decision": decision.decision,
+            "by": decision.by,
+            "plan_digest": decision.plan_digest,
+            "signature": decision.signature,
+            "expires_at": to_text(decision.expires_at) if decision.expires_at else None,
+        }
+        connection.execute(insert(tables.approval).values(run_id=run.id, seq=decision.seq, n=n, at=at, **row))
+        body = {"seq": decision.seq, "n": n, "at": at, **row}
+        seal.append(connection, store.sealer, run_id=run.id, at=at, kind="approval", body=body)
 
 
 def _gate(connection: Connection, run: Run) -> int:

@@ -7,7 +7,7 @@ a row that was taken out of a table, or off the end of the chain, shows as well 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select, union
 
 from mcpops.core.canonical import digest
 from mcpops.core.errors import ExitCode
-from mcpops.journal import chain, tables
+from mcpops.journal import chain, ledger, seal, tables
 from mcpops.journal.writes import state_after
 from mcpops.model.outcome import Outcome
 from mcpops.model.run import RunState, StepState
@@ -37,17 +37,33 @@ class Told:
     outputs: dict[Step, str] = field(default_factory=dict)
     attempts: dict[Try, tuple[str | None, str]] = field(default_factory=dict)
     results: dict[Try, str] = field(default_factory=dict)
-    approvals: dict[Try, tuple[str, str, str]] = field(default_factory=dict)
+    approvals: dict[Try, tuple[Any, ...]] = field(default_factory=dict)
     partial: bool = False
 
 
-def wrong(connection: Connection, run_id: str | None = None) -> str | None:
-    """Return what is wrong with the record of a run, or of all runs, naming it; or None."""
+def wrong(
+    connection: Connection,
+    run_id: str | None = None,
+    trusted: Collection[str] | None = None,
+    seen: Iterable[Mapping[str, Any] | None] = (),
+) -> str | None:
+    """Return what is wrong with the record of a run, or of all runs, naming it; or None.
+
+    Of a run: its part of the chain and its tables. Of all: the whole chain too, what it says beside the runs, and the
+    seals, which must be by one of the keys `trusted` (None leaves the seals alone) and hold those that were `seen`.
+    """
     try:
-        broken = chain.verify(connection)
-        known = union(select(tables.run.c.id), select(tables.record.c.run_id)).order_by("id")
-        runs = [run_id] if run_id else list(connection.execute(known).scalars())
-        return broken or next(filter(None, (_differs(connection, each) for each in runs)), None)
+        broken = chain.verify(connection, run_id)
+        if broken or run_id:
+            return broken or _differs(connection, str(run_id))
+        let_go, beside = ledger.pruned(connection), tables.record.c.kind.in_(ledger.KINDS)
+        known = union(select(tables.run.c.id), select(tables.record.c.run_id).where(~beside)).order_by("id")
+        runs = [each for each in connection.execute(known).scalars() if each not in let_go]
+        back = sorted(let_go & set(connection.execute(select(tables.run.c.id)).scalars()))
+        if back:
+            return f"run {back[0]} is in the journal, and the record says that it was let go"
+        told = next(filter(None, (_differs(connection, each) for each in runs)), None) or ledger.wrong(connection)
+        return told or (None if trusted is None else seal.wrong(connection, trusted, seen))
     except (ValueError, KeyError, TypeError) as error:
         return f"the journal holds what no mcpops wrote: {error!r}"
 
@@ -55,7 +71,7 @@ def wrong(connection: Connection, run_id: str | None = None) -> str | None:
 def _differs(connection: Connection, run_id: str) -> str | None:
     """Compare a run in the tables with what the chain tells of it."""
     query = select(tables.record).where(tables.record.c.run_id == run_id).order_by(tables.record.c.n)
-    rows = connection.execute(query).mappings().all()
+    rows = [row for row in connection.execute(query).mappings() if row["kind"] not in ledger.KINDS]
     if not rows:
         return f"run {run_id} has no row in the record"
     told = Told()
@@ -107,14 +123,21 @@ def _results(connection: Connection, run_id: str) -> dict[Try, str]:
     return {key: digest(found) for key, found in rows.items()}
 
 
-def _approvals(connection: Connection, run_id: str) -> dict[Try, tuple[str, str, str]]:
+_DECISION = ("decision", "by", "plan_digest", "signature", "expires_at")
+
+
+def _approvals(connection: Connection, run_id: str) -> dict[Try, tuple[Any, ...]]:
     found = connection.execute(select(tables.approval).where(tables.approval.c.run_id == run_id))
-    return {(row.seq, row.n): (row.decision, row.by, row.plan_digest) for row in found}
+    return {(row.seq, row.n): tuple(getattr(row, name) for name in _DECISION) for row in found}
 
 
 def _fold_run(told: Told, body: Mapping[str, Any]) -> None:
     told.run |= {name: body[name] for name in ("environment", "runbook", "plan_digest")}
     told.run["requested_by"] = body["by"]
+    if "schedule" in body:
+        told.run["schedule"] = body["schedule"]
+    if "queued" in body:
+        told.run |= {"state": RunState.QUEUED.value, "queued": body["queued"]}
 
 
 def _fold_resume(told: Told, _body: Mapping[str, Any]) -> None:
@@ -157,7 +180,7 @@ def _fold_abandon(told: Told, body: Mapping[str, Any]) -> None:
 
 def _fold_approval(told: Told, body: Mapping[str, Any]) -> None:
     number = 1 + sum(seq == body["seq"] for seq, _ in told.approvals)
-    told.approvals[body["seq"], number] = (body["decision"], body["by"], body["plan_digest"])
+    told.approvals[body["seq"], number] = tuple(body[name] for name in _DECISION)
 
 
 def _fold_absorbed(told: Told, body: Mapping[str, Any]) -> None:

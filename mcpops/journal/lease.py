@@ -27,16 +27,19 @@ LEASE_S = 30.0  # a holder renews each quarter; a frozen one is outranked after 
 
 
 def this_holder() -> str:
-    """Return `host:boot:pid:start`, by which a later process can tell whether this one still runs."""
-    return f"{socket.gethostname()}:{_boot_id()}:{os.getpid()}:{_started(os.getpid())}"
+    """Return `host:place:pid:start`, by which a later process can tell whether this one still runs."""
+    return f"{socket.gethostname()}:{_place()}:{os.getpid()}:{_started(os.getpid())}"
 
 
 def holder_is_gone(holder: str) -> bool:
     """Whether the holder ran on this machine and does not any more; unknown hosts count as alive."""
-    host, boot, pid, started = holder.rsplit(":", 3)
-    if host != socket.gethostname():
+    host, place, pid, started = holder.rsplit(":", 3)
+    machine, boot, namespace = [*place.split("."), "", ""][:3]
+    here, now, mine = _place().split(".")
+    if host != socket.gethostname() or machine != here:
         return False
-    return boot != _boot_id() or _started(int(pid)) != started
+    # In another PID namespace (a container beside this one) /proc says nothing of that process.
+    return boot != now or (namespace == mine and _started(int(pid)) != started)
 
 
 def acquire(connection: Connection, clock: Clock, *, name: str, run_id: str, doing: str) -> Lease:
@@ -45,7 +48,7 @@ def acquire(connection: Connection, clock: Clock, *, name: str, run_id: str, doi
     row = connection.execute(select(environment).where(environment.c.name == name)).mappings().first()
     if row is None:
         connection.execute(insert(environment).values(name=name, fence=0))
-        highest = 0
+        highest, dirty = 0, False
     else:
         highest = row["fence"]
         broken = row["broken_run_id"]
@@ -57,6 +60,7 @@ def acquire(connection: Connection, clock: Clock, *, name: str, run_id: str, doi
             )
         if row["run_id"] and not (row["run_id"] == run_id and _admits_takeover(row, clock)):
             raise _busy(name, row, clock)
+        dirty = bool(row["dirty"] or row["run_id"])
     lease = Lease(
         environment=name,
         fence=new_fence(now, highest),
@@ -65,6 +69,7 @@ def acquire(connection: Connection, clock: Clock, *, name: str, run_id: str, doi
         doing=doing,
         since=now,
         until=now + timedelta(seconds=LEASE_S),
+        dirty=dirty,
     )
     connection.execute(
         update(environment)
@@ -76,9 +81,16 @@ def acquire(connection: Connection, clock: Clock, *, name: str, run_id: str, doi
             doing=doing,
             since=to_text(now),
             until=to_text(lease.until),
+            dirty=dirty,
         )
     )
     return lease
+
+
+def cleaned(connection: Connection, lease: Lease) -> None:
+    """Write that all hosts know the fence of this lease, so that nothing of an earlier one acts any more."""
+    mine = (environment.c.name == lease.environment) & (environment.c.fence == lease.fence)
+    connection.execute(update(environment).where(mine).values(dirty=False))
 
 
 def renew(connection: Connection, clock: Clock, lease: Lease) -> None:
@@ -115,6 +127,7 @@ def current(connection: Connection, name: str) -> Lease | None:
         doing=row["doing"],
         since=from_text(row["since"]),
         until=from_text(row["until"]),
+        dirty=bool(row["dirty"]),
     )
 
 
@@ -144,8 +157,14 @@ def _busy(name: str, row: RowMapping, clock: Clock) -> Busy:
     return Busy(f"another run holds environment {name}", detail=detail, hint=hint)
 
 
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
+def _place() -> str:
+    """Return `machine.boot.namespace`: in which numbers of processes mean the same as here."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
+    try:
+        machine = Path("/etc/machine-id").read_text().strip()[:8]  # machine-id(5)
+    except OSError:
+        machine = ""
+    return f"{machine}.{boot}.{Path('/proc/self/ns/pid').stat().st_ino}"
 
 
 def _started(pid: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
@@ -14,7 +14,7 @@ from mcpops.journal import chain, integrity, lease, tables
 from mcpops.journal.store import Store
 from mcpops.journal.trouble import Damaged
 from mcpops.model.outcome import Outcome, Result
-from mcpops.model.run import Attempt, Lease, Run, RunState, StepRecord, StepState
+from mcpops.model.run import Attempt, Decision, Lease, Run, RunState, StepRecord, StepState
 from mcpops.model.step import OnInterrupt, Step, StepKind
 
 
@@ -52,17 +52,31 @@ class Journal:
         with self.store.read() as connection:
             return lease.locked_by(connection, environment)
 
-    def decision(self, run_id: str, seq: int) -> tuple[str, str, str] | None:
-        """Return the last decision on a gate, who took it and on which plan digest."""
-        query = (
-            select(tables.approval.c.decision, tables.approval.c.by, tables.approval.c.plan_digest)
-            .where((tables.approval.c.run_id == run_id) & (tables.approval.c.seq == seq))
-            .order_by(tables.approval.c.n.desc())
-            .limit(1)
-        )
+    def decision(self, run_id: str, seq: int) -> Decision | None:
+        """Return the decision on a gate: the last one, but a rejection is final."""
+        row_of = tables.approval.c
+        query = select(tables.approval).where((row_of.run_id == run_id) & (row_of.seq == seq))
         with self.store.read() as connection:
-            row = connection.execute(query).first()
-        return (row.decision, row.by, row.plan_digest) if row else None
+            rows = connection.execute(query.order_by(row_of.n.desc())).all()
+        if not rows:
+            return None
+        row = next((one for one in rows if one.decision == "reject"), rows[0])
+        return Decision(
+            run_id=run_id,
+            seq=seq,
+            decision=row.decision,
+            plan_digest=row.plan_digest,
+            at=from_text(row.at),
+            expires_at=from_text(row.expires_at) if row.expires_at else None,
+            by=row.by,
+            signature=row.signature,
+        )
+
+    def counts(self, environment: str) -> dict[str, int]:
+        """Return how many runs of an environment are in each state; states without any are left out."""
+        query = select(tables.run.c.state, func.count()).where(tables.run.c.environment == environment)
+        with self.store.read() as connection:
+            return dict(connection.execute(query.group_by(tables.run.c.state)).tuples().all())
 
     def integrity(self, run_id: str) -> tuple[str | None, str | None]:
         """Return the head of a run's record, and what is wrong with the record or None."""
@@ -74,13 +88,18 @@ class Journal:
         except Damaged as error:
             return head, f"{error.message}: {error.detail}"
 
-    def verify(self) -> tuple[int, str | None]:
-        """Verify the whole record: how many rows, and what is wrong with the first bad one or None."""
+    def verify(
+        self, trusted: Collection[str] | None = None, seen: Iterable[Mapping[str, Any] | None] = ()
+    ) -> tuple[int, str | None]:
+        """Verify the whole record: how many rows, and what is wrong with the first bad one or None.
+
+        `trusted` are the keys that may have sealed it (None leaves the seals alone), `seen` seals known from elsewhere.
+        """
         rows = 0
         try:
             with self.store.read() as connection:
                 rows = connection.execute(select(func.count()).select_from(tables.record)).scalar_one()
-                return rows, integrity.wrong(connection)
+                return rows, integrity.wrong(connection, trusted=trusted, seen=seen)
         except Damaged as error:
             return rows, f"{error.message}: {error.detail}"
 
@@ -99,6 +118,8 @@ def _run(row: Row[Any], steps: tuple[StepRecord, ...] = ()) -> Run:
         ended_at=from_text(row.ended_at) if row.ended_at else None,
         exit_code=row.exit_code,
         reason=row.reason,
+        queued=row.queued,
+        schedule=row.schedule,
         steps=steps,
     )
 

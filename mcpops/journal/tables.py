@@ -1,7 +1,10 @@
 """The tables of the journal. Times are RFC 3339 text in UTC, values JSON; the schema carries a version.
 
 `environment` holds the lease; `run`, `step`, `attempt`, `result` the work; `approval` decisions on a plan digest;
-`record` is the hash chain over all of them, append-only.
+`snapshot` what a queued run uses; `firing` the times at which schedules were due; `notice` what is to be told outside.
+`record` is the hash chain over all of them, append-only, and `seal` the signatures of its head.
+
+Whoever changes a table here writes the same into `migrations.py`; a test compares the two.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
+    false,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -37,6 +42,8 @@ environment = Table(
     Column("since", Text),
     Column("until", Text),
     Column("broken_run_id", Text),  # a failed undo locks the environment until a person resolves it
+    # The last holder did not give the lease back: hosts that have not heard of a later fence may still obey it.
+    Column("dirty", Boolean, nullable=False, server_default=false()),
 )
 
 run = Table(
@@ -54,6 +61,8 @@ run = Table(
     Column("ended_at", Text),
     Column("exit_code", Integer),
     Column("reason", Text, nullable=False, default=""),
+    Column("queued", Boolean, nullable=False, server_default=false()),  # workers may drive it
+    Column("schedule", Text),  # which schedule asked for it
     Index("run_by_environment", "environment", "started_at"),
 )
 
@@ -115,6 +124,40 @@ approval = Table(
     Column("expires_at", Text),
 )
 
+snapshot = Table(
+    "snapshot",
+    metadata,
+    Column("run_id", Text, ForeignKey("run.id"), primary_key=True),
+    Column("tar", LargeBinary, nullable=False),
+)
+
+firing = Table(
+    "firing",
+    metadata,
+    Column("environment", Text, primary_key=True),
+    Column("schedule", Text, primary_key=True),
+    Column("due_at", Text, primary_key=True),
+    Column("verdict", Text, nullable=False),  # fired, skipped
+    Column("run_id", Text, nullable=False),  # the run of that time, whether or not it was begun
+    Column("at", Text, nullable=False),
+    Column("why", Text, nullable=False),
+)
+
+notice = Table(
+    "notice",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("run_id", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_at", Text, nullable=False),
+    Column("delivered_at", Text),
+    Column("error", Text, nullable=False),
+    Index("notice_by_delivery", "delivered_at", "next_at"),
+)
+
 record = Table(
     "record",
     metadata,
@@ -126,4 +169,15 @@ record = Table(
     Column("previous", Text, nullable=False),
     Column("sha256", Text, nullable=False),
     Index("record_by_run", "run_id", "n"),
+)
+
+seal = Table(
+    "seal",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("n", Integer, ForeignKey("record.n"), nullable=False),
+    Column("sha256", Text, nullable=False),  # the digest of row `n`
+    Column("at", Text, nullable=False),
+    Column("key", Text, nullable=False),  # the public key that signed, base64
+    Column("signature", Text, nullable=False),
 )

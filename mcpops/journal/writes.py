@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, insert, select, update
 
 from mcpops.core.canonical import digest
 from mcpops.core.clock import Clock, to_text
 from mcpops.core.errors import ExitCode
-from mcpops.journal import chain, lease, tables
+from mcpops.journal import chain, firings, lease, outbox, seal, tables
+from mcpops.journal.firings import Firing
 from mcpops.journal.standing import require_open
 from mcpops.journal.store import Store
 from mcpops.model.outcome import AttemptReport, Outcome, Result
@@ -31,44 +33,25 @@ class RunWriter:
         self.run_id = held.run_id
 
     @classmethod
-    def begin(cls, store: Store, clock: Clock, run_id: str, request: Request) -> RunWriter:
-        """Take the lease and write the run with its steps, in one transaction. Raises Busy, Broken."""
+    def begin(
+        cls, store: Store, clock: Clock, run_id: str, request: Request, *, firing: Firing | None = None
+    ) -> RunWriter:
+        """Take the lease and write the run with its steps, in one transaction; and the time of a schedule with it.
+
+        Raises Busy, Broken, and AlreadyDecided when another scheduler had that time: then nothing is written.
+        """
         with store.write() as connection:
-            held = lease.acquire(
-                connection, clock, name=request.environment, run_id=run_id, doing=f"runbook {request.runbook}"
-            )
-            connection.execute(
-                insert(tables.run).values(
-                    id=run_id,
-                    environment=request.environment,
-                    runbook=request.runbook,
-                    state=RunState.RUNNING,
-                    plan_digest=request.plan_digest,
-                    snapshot=request.snapshot,
-                    parameters=dict(request.parameters),
-                    requested_by=request.requested_by,
-                    started_at=to_text(clock.now()),
-                )
-            )
+            doing = f"runbook {request.runbook}"
+            held = lease.acquire(connection, clock, name=request.environment, run_id=run_id, doing=doing)
             writer = cls(store, clock, held)
-            for seq, step in enumerate(request.steps, 1):
-                writer._add_step(connection, seq, step)
-            writer._chain(
-                connection,
-                "run",
-                {
-                    "environment": request.environment,
-                    "runbook": request.runbook,
-                    "plan_digest": request.plan_digest,
-                    "by": request.requested_by,
-                    "fence": held.fence,
-                },
-            )
+            if firing:
+                firings.insert_one(connection, clock, firing)
+            _insert_run(connection, clock, run_id, request, RunState.RUNNING, {"fence": held.fence})
         return writer
 
     @classmethod
     def take_over(cls, store: Store, clock: Clock, environment: str, run_id: str) -> RunWriter:
-        """Take the lease again for a run that was interrupted, waits or is broken; how it stopped is said no longer.
+        """Take the lease for a run that is queued, was interrupted, waits or is broken; how it stopped is said no more.
 
         Raises UsageError (it ended), Busy.
         """
@@ -89,6 +72,12 @@ class RunWriter:
         """Keep the lease; raise Fenced when it is lost, and Unavailable soon when another process writes."""
         with self._fenced(hurried=True):
             pass
+
+    def hosts_taken(self) -> None:
+        """Write that every host knows the fence of this run: what an earlier holder left cannot act any more."""
+        with self._fenced() as connection:
+            lease.cleaned(connection, self.lease)
+        self.lease = replace(self.lease, dirty=False)
 
     def intend(self, seq: int, number: int) -> int:
         """Write that try `number` of step `seq` begins; return the moment, in ns of Unix time, after the fsync."""
@@ -129,7 +118,7 @@ class RunWriter:
             for other in interrupted:
                 self._leave(connection, other, StepState.UNKNOWN, why="interrupted")
             for offset, (undone, step) in enumerate(undo):
-                self._add_step(connection, next_seq + offset, step, undo_of=undone)
+                _add_step(connection, self.run_id, next_seq + offset, step, undo_of=undone)
             self._chain(
                 connection,
                 "outcome",
@@ -158,7 +147,9 @@ class RunWriter:
                 .where(tables.run.c.id == self.run_id)
                 .values(state=state, exit_code=int(exit_code), reason=reason, ended_at=ended_at)
             )
-            self._chain(connection, "end", {"state": state, "exit_code": int(exit_code), "reason": reason})
+            at, body = self.clock.now(), {"state": state, "exit_code": int(exit_code), "reason": reason}
+            announce(connection, self.store, self.run_id, at=at, body=body)
+            seal.append(connection, self.store.sealer, run_id=self.run_id, at=to_text(at), kind="end", body=body)
             lease.release(connection, self.lease, broken=state is RunState.BROKEN)
 
     @contextmanager
@@ -166,20 +157,6 @@ class RunWriter:
         with self.store.write(hurried=hurried) as connection:
             lease.renew(connection, self.clock, self.lease)
             yield connection
-
-    def _add_step(self, connection: Connection, seq: int, step: Step, *, undo_of: int | None = None) -> None:
-        connection.execute(
-            insert(tables.step).values(
-                run_id=self.run_id,
-                seq=seq,
-                name=step.name,
-                kind=step.kind,
-                spec=asdict(step),
-                state=StepState.PENDING,
-                outputs={},
-                undo_of=undo_of,
-            )
-        )
 
     def _set_step(
         self, connection: Connection, seq: int, state: StepState, *, outputs: Mapping[str, Any] | None = None
@@ -210,6 +187,68 @@ class RunWriter:
 
     def _chain(self, connection: Connection, kind: str, body: Mapping[str, Any]) -> None:
         chain.append(connection, run_id=self.run_id, at=to_text(self.clock.now()), kind=kind, body=body)
+
+
+def queue(
+    store: Store, clock: Clock, run_id: str, request: Request, tar: bytes, *, firing: Firing | None = None
+) -> None:
+    """Write a run that a worker begins once its environment is free; `tar` holds the files of the run.
+
+    With `firing`, the time of a schedule is written with it; raises AlreadyDecided when another scheduler had it.
+    """
+    with store.write() as connection:
+        if firing:
+            firings.insert_one(connection, clock, firing)
+        _insert_run(connection, clock, run_id, request, RunState.QUEUED, {"queued": True})
+        connection.execute(insert(tables.snapshot).values(run_id=run_id, tar=tar))
+
+
+def announce(connection: Connection, store: Store, run_id: str, *, at: datetime, body: Mapping[str, Any]) -> None:
+    """Write the notices of a run that ended or waits, for the channels that want to hear of that."""
+    run = connection.execute(select(tables.run).where(tables.run.c.id == run_id)).one()
+    channels = store.wanted(run.environment, str(body["state"]), run.schedule)
+    same = ("environment", "runbook", "plan_digest", "requested_by", "schedule")
+    told = {"event": str(body["state"]), "run": run_id, **{name: getattr(run, name) for name in same}, **body}
+    outbox.enqueue(connection, channels, run_id=run_id, at=at, body=told)
+
+
+def _insert_run(
+    connection: Connection, clock: Clock, run_id: str, request: Request, state: RunState, more: Mapping[str, Any]
+) -> None:
+    at = to_text(clock.now())
+    same = {"environment": request.environment, "runbook": request.runbook, "plan_digest": request.plan_digest}
+    connection.execute(
+        insert(tables.run).values(
+            id=run_id,
+            **same,
+            state=state,
+            snapshot=request.snapshot,
+            parameters=dict(request.parameters),
+            requested_by=request.requested_by,
+            started_at=at,
+            queued=state is RunState.QUEUED,
+            schedule=request.schedule,
+        )
+    )
+    for seq, step in enumerate(request.steps, 1):
+        _add_step(connection, run_id, seq, step)
+    body = {**same, "by": request.requested_by, "schedule": request.schedule, **more}
+    chain.append(connection, run_id=run_id, at=at, kind="run", body=body)
+
+
+def _add_step(connection: Connection, run_id: str, seq: int, step: Step, *, undo_of: int | None = None) -> None:
+    connection.execute(
+        insert(tables.step).values(
+            run_id=run_id,
+            seq=seq,
+            name=step.name,
+            kind=step.kind,
+            spec=asdict(step),
+            state=StepState.PENDING,
+            outputs={},
+            undo_of=undo_of,
+        )
+    )
 
 
 def state_after(outcome: Outcome) -> StepState:

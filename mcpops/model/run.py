@@ -8,25 +8,28 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from mcpops.core.canonical import canonical
+from mcpops.core.clock import to_text
 from mcpops.model.outcome import Outcome, Result
 from mcpops.model.step import Step
 
 
 class RunState(StrEnum):
-    """Where a run stands; the last five are its end."""
+    """Where a run stands; the last four are its end."""
 
+    QUEUED = "queued"
     RUNNING = "running"
     WAITING = "waiting"
+    BROKEN = "broken"
     DONE = "done"
     FAILED = "failed"
     ROLLED_BACK = "rolled_back"
-    BROKEN = "broken"
     ABANDONED = "abandoned"
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen in this run."""
-        return self not in (RunState.RUNNING, RunState.WAITING, RunState.BROKEN)
+        return self not in (RunState.QUEUED, RunState.RUNNING, RunState.WAITING, RunState.BROKEN)
 
 
 class StepState(StrEnum):
@@ -42,7 +45,7 @@ class StepState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a person or a schedule asked for, before anything starts."""
+    """What a person or a schedule asked for, before anything starts. `schedule` is the name of that schedule."""
 
     environment: str
     runbook: str
@@ -51,11 +54,35 @@ class Request:
     plan_digest: str
     snapshot: str
     steps: tuple[Step, ...]
+    schedule: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What a person decided on the plan of a run that waits; `signature` is over `message()`, by the key of `by`."""
+
+    run_id: str
+    seq: int
+    decision: str  # approve or reject
+    plan_digest: str
+    at: datetime
+    expires_at: datetime | None = None
+    by: str = ""
+    signature: str | None = None
+
+    def message(self) -> bytes:
+        """Return the bytes that are signed: not who, as that is what the key says."""
+        until = to_text(self.expires_at) if self.expires_at else None
+        said = {"run": self.run_id, "seq": self.seq, "decision": self.decision, "plan_digest": self.plan_digest}
+        return canonical({"mcpops": "decision", **said, "at": to_text(self.at), "expires_at": until})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """The right to act on an environment. `fence` outranks every lower one, here and on the hosts."""
+    """The right to act on an environment. `fence` outranks every lower one, here and on the hosts.
+
+    `dirty`: an earlier holder did not give the lease back, so it may still act until every host knows this fence.
+    """
 
     environment: str
     fence: int
@@ -64,6 +91,7 @@ class Lease:
     doing: str
     since: datetime
     until: datetime
+    dirty: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +121,7 @@ class StepRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One execution of a runbook snapshot in an environment."""
+    """One execution of a runbook snapshot in an environment. `queued`: workers may drive it, whoever began it."""
 
     id: str
     environment: str
@@ -107,4 +135,6 @@ class Run:
     ended_at: datetime | None = None
     exit_code: int | None = None
     reason: str = ""
+    queued: bool = False
+    schedule: str | None = None
     steps: tuple[StepRecord, ...] = ()

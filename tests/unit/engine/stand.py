@@ -107,6 +107,7 @@ class Stand:
         executors = Executors(
             play=scripted,
             probe=probe,
+            barrier=lambda context: make(context, {"barrier": self.script.get("barrier", OK)}, "barrier"),
             direct={"cutover": scripted, "bake": scripted},
             gates={"approval": scripted, "freeze": scripted},
             undo_play=lambda step: f"- name: undo {step.name}",
@@ -115,7 +116,7 @@ class Stand:
         return Driver(self.journal, writer, executors, self.listener, redactor, timeout_s=timeout_s).drive()
 
     def acted(self) -> list[str]:
-        return [line for line in self.log if not line.startswith("close ")]
+        return [line for line in self.log if not line.startswith("close ") and line != "barrier"]
 
 
 def crash(stand: Stand, writer: RunWriter) -> None:

@@ -9,13 +9,14 @@ from types import SimpleNamespace
 import pytest
 
 from mcpops.core.clock import to_text
-from mcpops.core.errors import Refused, UsageError
+from mcpops.core.errors import UsageError
 from mcpops.engine.execution import GateWaits
 from mcpops.engine.gates import GATES, GateInputs, approval, backup_age, freeze, gate_executors
 from mcpops.journal.approvals import decide
 from mcpops.model.outcome import Outcome
 from mcpops.model.run import StepState
 from mcpops.model.step import StepKind
+from tests.people import Person, decides, signed
 from tests.unit.engine.stand import Stand, step
 
 
@@ -81,29 +82,99 @@ def waiting(stand):
     return stand.journal.run("run-1")
 
 
-def test_approval_waits_for_another_person_and_this_plan(stand):
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """Grace, who may approve; Eve, who may not; Ada, who asks, and has a key too."""
+    home = tmp_path_factory.mktemp("people")
+    found = SimpleNamespace(**{name: Person.make(home, f"{name}@example.com") for name in ("grace", "eve", "ada")})
+    found.file = home / "approvers"
+    found.file.write_text("# who may approve\n" + found.grace.line + found.ada.line)
+    return found
+
+
+def asks(stand, people, **settings):
+    """Inputs of an environment that asks for approval."""
+    wanted = inputs(stand, deploy_approval="required", **(NO_FREEZE | settings))
+    return replace(wanted, approvers=people.file)
+
+
+def test_approval_waits_for_another_person_and_this_plan(stand, people):
     run = waiting(stand)
-    asked = inputs(stand, deploy_approval="required", **NO_FREEZE)
+    asked = asks(stand, people)
     with pytest.raises(GateWaits):
         approval(context(stand), asked)
-    with pytest.raises(Refused, match="cannot approve it"):
-        decide(stand.store, stand.clock, run, decision="approve", by=run.requested_by)
 
-    decide(stand.store, stand.clock, run, decision="approve", by="grace")
+    decides(stand, people.grace)
 
-    assert approval(context(stand), asked).outcome is Outcome.OK
+    report = approval(context(stand), asked)
+    assert (report.outcome, report.results[0].message) == (Outcome.OK, "approved by grace@example.com")
     other = SimpleNamespace(run=replace(run, plan_digest="sha256:other"), seq=1)
     with pytest.raises(GateWaits):
         approval(other, asked)
 
 
-def test_a_rejection_fails_and_the_requester_may_reject(stand):
+@pytest.mark.parametrize(
+    ("signer", "settings", "said"),
+    [
+        (None, {"by": "grace@example.com"}, "no key of an approver"),
+        ("eve", {"by": "grace@example.com"}, "no key of an approver"),
+        ("ada", {}, "ada asked for this run"),
+        ("ada", {"by": "bob"}, "ada asked for this run"),
+    ],
+)
+def test_an_approval_that_no_other_approver_signed_opens_nothing(stand, people, signer, settings, said):
+    """The journal's row alone is not enough: whoever can write the database cannot forge a signature."""
+    waiting(stand)
+    decides(stand, getattr(people, signer or "", None), **settings)
+
+    report = approval(context(stand), asks(stand, people))
+
+    assert (report.outcome, said in report.reason) == (Outcome.FAILED, True), report.reason
+
+
+@pytest.mark.parametrize("changes", [{"seq": 7}, {"run_id": "run-9"}, {"decision": "reject"}])
+def test_an_approval_of_something_else_opens_nothing(stand, people, changes):
     run = waiting(stand)
+    other = signed(run, people.grace, stand.clock, **changes)
+    moved = replace(other, seq=1, run_id=run.id, decision="approve")
+    decide(stand.store, run, moved)
 
-    decide(stand.store, stand.clock, run, decision="reject", by=run.requested_by)
+    assert approval(context(stand), asks(stand, people)).outcome is Outcome.FAILED
 
-    report = approval(context(stand), inputs(stand, deploy_approval="required"))
-    assert (report.outcome, report.reason) == (Outcome.FAILED, "rejected by ada")
+
+def test_an_approval_ends_and_then_another_one_is_waited_for(stand, people):
+    waiting(stand)
+    decides(stand, people.grace, lasts=timedelta(minutes=10))
+    stand.clock.at += timedelta(minutes=11)
+
+    with pytest.raises(GateWaits, match="a new approval"):
+        approval(context(stand), asks(stand, people))
+
+    decides(stand, people.grace, lasts=timedelta(hours=10))
+    assert approval(context(stand), asks(stand, people)).outcome is Outcome.OK
+    stand.clock.at += timedelta(minutes=2)
+    with pytest.raises(GateWaits, match="a new approval"):
+        approval(context(stand), asks(stand, people, deploy_approval_max_age_s=60))
+
+
+def test_whoever_is_no_approver_any_more_opens_nothing(stand, people):
+    waiting(stand)
+    decides(stand, people.grace)
+
+    gone = replace(asks(stand, people), approvers=None)
+
+    assert approval(context(stand), gone).outcome is Outcome.UNKNOWN
+    assert approval(context(stand), replace(gone, planned=True)).outcome is Outcome.OK, "the plan says nothing of it"
+
+
+def test_a_rejection_fails_and_is_final(stand, people):
+    waiting(stand)
+
+    decides(stand, people.grace, decision="reject")
+    decides(stand, people.grace)
+
+    report = approval(context(stand), asks(stand, people))
+    assert (report.outcome, report.reason) == (Outcome.FAILED, "rejected by grace@example.com")
 
 
 def test_a_run_that_waits_for_nothing_cannot_be_decided(stand):
@@ -111,20 +182,18 @@ def test_a_run_that_waits_for_nothing_cannot_be_decided(stand):
     assert stand.journal.run("run-1").steps[0].state is StepState.DONE
 
     with pytest.raises(UsageError, match="waits for no decision"):
-        decide(stand.store, stand.clock, stand.journal.run("run-1"), decision="approve", by="grace")
+        decides(stand, by="grace")
 
 
 def test_a_word_that_is_neither_is_unknown(stand):
     assert approval(None, inputs(stand, deploy_approval="maybe")).outcome is Outcome.UNKNOWN
 
 
-def test_an_approval_does_not_open_a_freeze_window_that_began_meanwhile(stand):
-    run = waiting(stand)
-    decide(stand.store, stand.clock, run, decision="approve", by="grace")
+def test_an_approval_does_not_open_a_freeze_window_that_began_meanwhile(stand, people):
+    waiting(stand)
+    decides(stand, people.grace)
 
-    report = approval(
-        context(stand), inputs(stand, deploy_approval="required", deploy_freeze_windows=[window(stand, -60, 60)])
-    )
+    report = approval(context(stand), asks(stand, people, deploy_freeze_windows=[window(stand, -60, 60)]))
 
     assert report.outcome is Outcome.FAILED
 
@@ -140,17 +209,17 @@ def test_no_approval_wanted_does_not_open_a_freeze_window_either(stand):
 
 
 def test_a_refusal_at_the_approval_is_the_rule_s_and_not_a_person_s(stand):
-    run = waiting(stand)
-    decide(stand.store, stand.clock, run, decision="reject", by="grace")
+    waiting(stand)
+    decides(stand, by="grace", decision="reject")
 
     report = approval(context(stand), inputs(stand, deploy_approval="required", **NO_FREEZE))
 
     assert [row.task for row in report.results] == ["approval"]
 
 
-def test_an_environment_may_become_stricter_while_a_run_waits_but_never_laxer(stand):
-    run = waiting(stand)
-    strict = inputs(stand, deploy_approval="required", **NO_FREEZE)
+def test_an_environment_may_become_stricter_while_a_run_waits_but_never_laxer(stand, people):
+    waiting(stand)
+    strict = asks(stand, people)
     lax = inputs(stand, deploy_approval="not_required", **NO_FREEZE)
     gate = gate_executors([strict, lax])["approval"]
     with pytest.raises(GateWaits):
@@ -158,7 +227,7 @@ def test_an_environment_may_become_stricter_while_a_run_waits_but_never_laxer(st
     with pytest.raises(GateWaits):
         gate_executors([lax, strict])["approval"](context(stand)).prepare()
 
-    decide(stand.store, stand.clock, run, decision="approve", by="grace")
+    decides(stand, people.grace)
 
     execution = gate(context(stand))
     execution.prepare()

@@ -14,10 +14,10 @@ from mcpops.core.canonical import digest
 from mcpops.engine.execution import GateWaits
 from mcpops.journal import chain, tables
 from mcpops.journal.absorb import absorb
-from mcpops.journal.approvals import decide
 from mcpops.journal.writes import RunWriter
 from mcpops.model.outcome import AttemptReport, Outcome, Result
 from mcpops.model.step import StepKind
+from tests.people import decides
 from tests.unit.engine.stand import FAILED, Stand, crash, step
 from tests.unit.journal.test_absorb import put, told
 from tests.unit.journal.test_store import damage
@@ -30,7 +30,7 @@ def written(tmp_path_factory):
     row = Result(host="h", task="t", outcome=Outcome.CHANGED, duration_ms=7)
     stand.script["one"] = AttemptReport(outcome=Outcome.CHANGED, results=(row,), outputs={"slot": "green", "n": 1.5})
     stand.drive(stand.begin(step("one", undo=True), step("gate", kind=StepKind.GATE, gate="approval"), step("two")))
-    decide(stand.store, stand.clock, stand.journal.run("run-1"), decision="approve", by="grace")
+    decides(stand, by="grace")
     stand.script |= {"prepare gate": None, "two": KeyboardInterrupt()}
     writer = RunWriter.take_over(stand.store, stand.clock, "lab", "run-1")
     with pytest.raises(KeyboardInterrupt):
@@ -92,6 +92,8 @@ RUN, STEP, ATTEMPT, APPROVAL = tables.run, tables.step, tables.attempt, tables.a
         insert(ATTEMPT).values(run_id="run-1", seq=3, number=9, fence=1, intent_at="", intent_at_ns=1, outcome="ok"),
         update(APPROVAL).values(by="ada"),
         update(APPROVAL).values(decision="reject"),
+        update(APPROVAL).values(signature="forged"),
+        update(APPROVAL).values(expires_at="2099-01-01T00:00:00Z"),
         delete(APPROVAL),
         insert(APPROVAL).values(run_id="run-1", seq=2, n=2, decision="approve", by="eve", plan_digest="x", at=""),
         update(tables.result).values(message="!"),

@@ -11,6 +11,7 @@ from mcpops.journal.approvals import decide
 from mcpops.journal.writes import RunWriter
 from mcpops.model.run import RunState
 from mcpops.model.step import StepKind
+from tests.people import signed
 from tests.unit.engine.stand import Stand, crash, step
 
 GATE = step("gate", kind=StepKind.GATE, gate="approval")
@@ -62,32 +63,35 @@ def test_a_run_that_was_given_up_meanwhile_is_not_taken_over(stand):
 
 def test_a_run_that_was_given_up_meanwhile_is_not_decided(stand):
     run = waiting(stand)
+    said = signed(run, None, stand.clock, by="grace")
     give_up(stand, run)
 
     with pytest.raises(UsageError, match="run-1 is abandoned"):
-        decide(stand.store, stand.clock, run, decision="approve", by="grace")
+        decide(stand.store, run, said)
 
     assert stand.journal.decision("run-1", 1) is None
 
 
 def test_a_gate_that_was_passed_meanwhile_is_not_decided(stand):
     run = waiting(stand)
+    said = signed(run, None, stand.clock, by="grace")
     stand.script["cutover"] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         stand.drive(take_over(stand))
 
     with pytest.raises(UsageError, match="waits for no decision"):
-        decide(stand.store, stand.clock, run, decision="approve", by="grace")
+        decide(stand.store, run, said)
 
 
 def test_the_requester_of_a_run_that_waits_is_refused_and_of_one_that_ended_told_so(stand):
     run = waiting(stand)
+    said = signed(run, None, stand.clock, by=run.requested_by)
     with pytest.raises(Refused):
-        decide(stand.store, stand.clock, run, decision="approve", by=run.requested_by)
+        decide(stand.store, run, said)
     give_up(stand, run)
 
     with pytest.raises(UsageError):
-        decide(stand.store, stand.clock, run, decision="approve", by=run.requested_by)
+        decide(stand.store, run, said)
 
 
 def test_a_run_that_goes_on_does_not_say_how_it_stopped_before(stand):

@@ -13,8 +13,9 @@ from mcpops.core.errors import ExitCode, UsageError
 from mcpops.journal import store as store_module
 from mcpops.journal import tables
 from mcpops.journal.queries import Journal
+from mcpops.journal.sqlite import explain
 from mcpops.journal.store import Store
-from mcpops.journal.trouble import Damaged, Unavailable, explain
+from mcpops.journal.trouble import Damaged, Unavailable
 from mcpops.model.outcome import AttemptReport, Outcome, Result
 from mcpops.model.run import RunState, StepState
 from tests.unit.engine.stand import Stand, step

@@ -1,0 +1,1 @@
+"""Telling people and programs outside what happened: webhook, e-mail, a command, a ping."""

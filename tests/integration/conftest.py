@@ -1,0 +1,5 @@
+"""Fixtures of several files."""
+
+from tests.integration.far import far, roots
+
+__all__ = ["far", "roots"]
