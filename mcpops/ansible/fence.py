@@ -36,8 +36,9 @@ EXIT_FENCED = 96  # of a command that a host refused; no shell and no module of 
 HOME = ".mcpops/fence"
 TOLD = "fenced"  # the file in ROOT
 
-# POSIX sh (`true`, not `:`, where a file may not be written: a special builtin would end the shell), so that it needs nothing on a host but pgrep (procps), and only to kill. `set -f` stays off: the sorted
-# pathname expansion finds the highest number; all have 13 digits until the year 2286.
+# POSIX sh; it needs nothing on a host but pgrep (procps), and that only to kill. `true` and not `:` opens files that
+# may not be writable: a special builtin would end the shell. The sorted pathname expansion finds the highest number, as
+# all have 13 digits until the year 2286.
 _SCRIPT = """\
 d="$HOME/{home}/{scope}" n={number}
 top() {{ h=0; for f in "$d"/[0-9]*; do [ -e "$f" ] && h=${{f##*/}}; done; }}

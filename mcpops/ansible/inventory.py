@@ -86,6 +86,19 @@ def load_inventory(env_dir: Path, project: Path, names: Iterable[str] = ()) -> I
     return inventory
 
 
+def match_hosts(sources: Path, project: Path, patterns: Iterable[str]) -> dict[str, tuple[str, ...] | None]:
+    """Return the hosts that each pattern means in the inventory `sources`; None for one that only a run can resolve.
+
+    Raises UsageError when Ansible cannot read a source.
+    """
+    wanted = list(dict.fromkeys(patterns))
+    plain = [pattern for pattern in wanted if "{{" not in pattern]
+    answer = ask("inventory_dump", sources, project, project, names=[], patterns=plain)
+    if answer["errors"]:
+        raise _unreadable(sources, project, answer)
+    return {pattern: tuple(answer["matches"][pattern]) if pattern in plain else None for pattern in wanted}
+
+
 def _unreadable(env_dir: Path, project: Path, answer: Mapping[str, Any]) -> UsageError:
     """Return the error for an inventory that Ansible cannot read; raise it for a vault password that is not there."""
     hint = f"ansible-inventory -i {env_dir} --list shows what Ansible makes of it"

@@ -4,9 +4,9 @@
 Ansible's own classes in a process of their own, and resolves the named variables only: a secret that the inventory
 keeps in another variable is neither decrypted nor looked up.
 
-Standard input: `{"sources": [path], "names": [variable], "playbook_dir": path, "extra": {name: value}}`. Output:
-`{"groups": {name: [host]}, "variables": {host: {name: value}}, "errors": [text], "encrypted": "file:line"}`, the last
-one when an error is that something cannot be decrypted.
+Standard input: `{"sources": [path], "names": [variable], "playbook_dir": path, "extra": {name: value}, "patterns":
+[pattern]}`. Output: `{"groups": {name: [host]}, "variables": {host: {name: value}}, "matches": {pattern: [host]},
+"errors": [text], "encrypted": "file:line"}`, the last one when an error is that something cannot be decrypted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,13 @@ class Opened:
         self.passwords = _vault_passwords(self.loader)
         self.loader.set_vault_secrets(self.passwords)
         self.groups: dict[str, list[str]] = {}
+        self.matches: dict[str, list[str]] = {}
 
-    def hosts(self, *, hostvars: bool = True) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield each host with its variables, unresolved, those of others among them; then `groups` is there."""
+    def hosts(self, *, hostvars: bool = True, patterns: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield each host with its variables, unresolved, those of others among them.
+
+        Then `groups` is there, and in `matches` the hosts of each pattern.
+        """
         from ansible.inventory.manager import InventoryManager  # noqa: PLC0415
         from ansible.vars.manager import VariableManager  # noqa: PLC0415
 
@@ -54,6 +58,7 @@ class Opened:
         for host in inventory.get_hosts("all"):
             yield host.name, manager.get_vars(host=host, include_hostvars=hostvars)
         self.groups = {name: [host.name for host in group.get_hosts()] for name, group in inventory.groups.items()}
+        self.matches = {pattern: [host.name for host in inventory.get_hosts(pattern)] for pattern in patterns}
 
 
 def _vault_passwords(loader: Any) -> list[Any]:  # noqa: ANN401 - a DataLoader
@@ -83,8 +88,10 @@ def place(value: object) -> str:
     return str(origin).rsplit(":", 1)[0] if origin and origin.col_num else str(origin or "")
 
 
-def dump(sources: list[str], names: list[str], playbook_dir: str, extra: dict[str, str]) -> dict[str, Any]:
-    """Return groups, the named variables of each host, and what could not be read or resolved."""
+def dump(
+    sources: list[str], names: list[str], playbook_dir: str, extra: dict[str, str], patterns: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return groups, the named variables of each host, what patterns match, and what could not be read or resolved."""
     from ansible.errors import AnsibleError  # noqa: PLC0415
     from ansible.parsing.vault import AnsibleVaultError, VaultHelper  # noqa: PLC0415
     from ansible.template import Templar  # noqa: PLC0415
@@ -92,7 +99,7 @@ def dump(sources: list[str], names: list[str], playbook_dir: str, extra: dict[st
     opened = Opened(sources, playbook_dir, extra)
     answer: dict[str, Any] = {"groups": {}, "variables": {}, "errors": [], "encrypted": ""}
     try:
-        for host, values in opened.hosts():
+        for host, values in opened.hosts(patterns=patterns):
             templar = Templar(loader=opened.loader, variables=values)
             resolved = answer["variables"][host] = {}
             for name in names:
@@ -111,7 +118,7 @@ def dump(sources: list[str], names: list[str], playbook_dir: str, extra: dict[st
         elif hidden := _hidden(opened, sources):  # Ansible says of a source only that it could not be parsed
             answer["encrypted"], why = hidden
             answer["errors"].append(why)
-    answer["groups"] = opened.groups
+    answer["groups"], answer["matches"] = opened.groups, opened.matches
     return answer
 
 

@@ -21,13 +21,15 @@ COMPLETION = "_MCPOPS_COMPLETE"  # how a shell asks; `_MCPOPS_COMPLETE=bash_sour
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "approve": ("mcpops.cli.approve", "approve", "Approve the plan of a run that waits."),
     "deploy": ("mcpops.cli.deploy", "deploy", "Deploy a release, blue-green."),
-    "journal": ("mcpops.cli.journal", "journal", "The record's hash chain."),
+    "journal": ("mcpops.cli.journal", "journal", "The record: verify, export, anchor, prune."),
     "lab": ("mcpops.cli.lab", "lab", "Real test hosts on this machine."),
     "reject": ("mcpops.cli.approve", "reject", "Reject the plan of a run that waits."),
     "rollback": ("mcpops.cli.rollback", "rollback", "Back to the last release whose verify passed."),
     "run": ("mcpops.cli.run", "run", "Run any runbook in playbooks/."),
     "runs": ("mcpops.cli.runs", "runs", "The record: list, show, watch, resume, abandon, export."),
+    "schedule": ("mcpops.cli.schedule", "schedule", "Runbooks that run by themselves."),
     "status": ("mcpops.cli.status", "status", "What serves, who acts, what is overdue."),
+    "worker": ("mcpops.cli.worker", "worker", "Take runs from the queue."),
 }
 
 

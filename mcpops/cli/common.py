@@ -143,6 +143,22 @@ _OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
 )
 
 
+_PLAN_OPTIONS = (
+    click.option(
+        "--plan", "plan_only", is_flag=True, help="Print steps, hosts, what would change, and the digest; and stop."
+    ),
+    click.option("--queue", is_flag=True, help="Leave the run to `mcpops worker`."),
+    click.option("--until", metavar="STEP", help="Stop after this step."),
+)
+
+
+def plan_options(command: Command) -> Command:
+    """Give a command that makes a plan what all of them have."""
+    for option in reversed(_PLAN_OPTIONS):
+        command = option(command)
+    return command
+
+
 def common_options(command: Command) -> Command:
     """Give a command the common options; they fill the Session and are no parameters of the command."""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mcpops.cli.common import Session, common_options, seconds
+from mcpops.cli.common import Session, common_options, plan_options, seconds
+from mcpops.core.errors import ExitCode
 
 if TYPE_CHECKING:
     from mcpops.cli.wire import Workplace
@@ -26,9 +28,14 @@ QUICK_S = 3.0  # for the question whether there is anything to do; a front that 
     help="How long the new slot is watched under real traffic (else as the inventory says, else 60s).",
 )
 @click.option("--drain", metavar="TIME", help="How long sessions on the old slot get to end (900s).")
-@click.option("--plan", "only_plan", is_flag=True, help="Print the steps and their digest, and stop.")
 @click.option("--again", is_flag=True, help="Deploy even a release that serves already.")
-@click.option("--until", metavar="STEP", help="Stop after this step.")
+@click.option(
+    "--approve-by",
+    type=click.Path(path_type=Path),
+    metavar="KEY",
+    help="SSH key of another person, who approves the plan as it comes to the gate.",
+)
+@plan_options
 @common_options
 @click.pass_obj
 def deploy(
@@ -36,18 +43,22 @@ def deploy(
     release: str,
     bake: str | None,
     drain: str | None,
-    only_plan: bool,
     again: bool,
+    approve_by: Path | None,
+    plan_only: bool,
+    queue: bool,
     until: str | None,
 ) -> int:
     """Deploy RELEASE: a name in releases/, or a release file."""
-    from mcpops.cli import launch, wire  # noqa: PLC0415 - SQLAlchemy and jsonschema cost 0.4 s of CPU
+    from mcpops.cli import wire  # noqa: PLC0415 - SQLAlchemy and jsonschema cost 0.4 s of CPU
+    from mcpops.cli.plan import make_plan  # noqa: PLC0415
+    from mcpops.cli.run import carry_out  # noqa: PLC0415
     from mcpops.deploy.release import load_release  # noqa: PLC0415
 
     place = wire.open_workplace(session)
     loaded = load_release(place.environment.release_file(release))
     manifest = loaded.manifest()
-    slot = None if again or only_plan or until else _serves(place, manifest["digest"])
+    slot = None if again or plan_only or until else _serves(place, manifest["digest"])
     if slot:
         said = {"environment": place.environment.name, "release": loaded.name, "slot": slot, "already": True}
         session.emit(said, f"{loaded.name} serves already, on slot {slot}, and passed its bake; nothing was done")
@@ -59,12 +70,20 @@ def deploy(
     files = {f"release/{name}": text for name, text in loaded.contents.items()}
     files[f"release/{loaded.path.name}"] = loaded.path.read_text(encoding="utf-8")
     paths = {"release_file": f"release/{loaded.path.name}"}
-    plan = launch.make_plan(place, "deploy", parameters, files=files, paths=paths, until=until)
-    if only_plan:
-        launch.discard(plan)
-        session.emit(plan.to_json(), plan.text())
-        return 0
-    return launch.begin(session, place, plan)
+    plan = make_plan(place, "deploy", parameters, files=files, paths=paths, until=until)
+    code = carry_out(session, place, plan, plan_only=plan_only, queue=queue)
+    return _approved(session, place, plan.run_id, approve_by) if approve_by and code == ExitCode.WAITING else code
+
+
+def _approved(session: Session, place: Workplace, run_id: str, key: Path) -> int:
+    """Approve a run that waits, by the key of another person at this terminal, and go on with it."""
+    from mcpops.cli import launch  # noqa: PLC0415
+    from mcpops.cli.approve import LASTS, decide_signed  # noqa: PLC0415
+
+    record = place.record
+    project = place.environment.project
+    decide_signed(project, record, record.journal.run(run_id), "approve", key, seconds(LASTS))
+    return launch.resume(session, place, record.journal.run(run_id))
 
 
 def _serves(place: Workplace, digest: str) -> str | None:

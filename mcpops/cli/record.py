@@ -48,6 +48,26 @@ class Record:
         pings = {f"ping:{one.key}": Ping(one.ping) for one in self.settings.schedules if one.ping}
         return {**hearers, **pings}
 
+    def anchor(self) -> None:
+        """Anchor the last seal where the settings say so; what does not work is said, and tried again with the next."""
+        if self.settings.anchor is None:
+            return
+        from mcpops.journal import anchor  # noqa: PLC0415
+        from mcpops.objects.store import open_store  # noqa: PLC0415
+
+        try:
+            anchor.put(self.store, open_store(self.settings.anchor, self.project))
+        except Exception as error:  # noqa: BLE001 - what was done is done, and on record
+            tell(f"mcpops: warning: the record is not anchored: {error}; `mcpops journal anchor` tries again")
+
+    def wake_workers(self, run_id: str) -> None:
+        """Tell workers on PostgreSQL of a queued run; without it they find it some seconds later."""
+        if self.settings.journal is None:
+            return
+        from mcpops.cli.wake import wake  # noqa: PLC0415 - procrastinate takes 0.3 s to import
+
+        wake(self.settings.journal, run_id)
+
     def tell_outside(self) -> None:
         """Deliver what is to be told; what does not arrive is said, and tried again by whoever comes next."""
         from mcpops.notify.deliver import deliver  # noqa: PLC0415

@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from mcpops.cli.common import Session, common_options
+from mcpops.cli.common import Session, common_options, plan_options
+
+if TYPE_CHECKING:
+    from mcpops.cli.plan import Plan
+    from mcpops.cli.wire import Workplace
 
 
 @click.command(epilog="Exit status: as `mcpops deploy`.")
 @click.argument("runbook")
 @click.option("-x", "pairs", multiple=True, metavar="KEY=VALUE", help="A variable of the runbook; may be repeated.")
-@click.option("--plan", "only_plan", is_flag=True, help="Print the steps and their digest, and stop.")
-@click.option("--until", metavar="STEP", help="Stop after this step.")
+@plan_options
 @common_options
 @click.pass_obj
-def run(session: Session, runbook: str, pairs: tuple[str, ...], only_plan: bool, until: str | None) -> int:
+def run(session: Session, runbook: str, pairs: tuple[str, ...], plan_only: bool, queue: bool, until: str | None) -> int:
     """Run RUNBOOK: the name of a playbook in playbooks/."""
-    from mcpops.cli import launch, wire  # noqa: PLC0415
+    from mcpops.cli import plan, wire  # noqa: PLC0415
 
     place = wire.open_workplace(session)
-    plan = launch.make_plan(place, runbook, launch.parse_parameters(pairs), until=until)
-    if only_plan:
-        launch.discard(plan)
-        session.emit(plan.to_json(), plan.text())
-        return 0
-    return launch.begin(session, place, plan)
+    planned = plan.make_plan(place, runbook, plan.parse_parameters(pairs), until=until)
+    return carry_out(session, place, planned, plan_only=plan_only, queue=queue)
+
+
+def carry_out(session: Session, place: Workplace, plan: Plan, *, plan_only: bool, queue: bool) -> int:
+    """Show a plan, leave it to a worker, or begin it."""
+    from mcpops.cli import launch  # noqa: PLC0415
+
+    if not plan_only:
+        return (launch.enqueue if queue else launch.begin)(session, place, plan)
+    from mcpops.cli.foresee import foresee  # noqa: PLC0415
+    from mcpops.cli.plan import discard  # noqa: PLC0415
+
+    try:
+        vault = place.vault(plan.snapshot)
+        project, local = place.environment.project, place.inventory.local
+        seen = foresee(plan.steps, plan.parameters, plan.snapshot, project, vault, local=local)
+    finally:
+        discard(plan)
+    session.emit(plan.to_json(seen), plan.text(seen))
+    return 0

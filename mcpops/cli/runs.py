@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -151,9 +152,10 @@ def resume(session: Session, run_id: str) -> int:
 @runs.command(epilog="Exit status: 0 ok, 2 usage (it ended already), 4 busy (it still runs), 9 refused (say --yes).")
 @click.argument("run_id")
 @click.option("--reason", default="no reason given", help="Why; it stands in the record.")
+@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="SSH key that signs it, of an approver.")
 @common_options
 @click.pass_obj
-def abandon(session: Session, run_id: str, reason: str) -> int:
+def abandon(session: Session, run_id: str, reason: str, key: Path | None) -> int:
     """Give a run up, and free its environment; it says what it leaves behind."""
     from mcpops.ansible.reap import reap  # noqa: PLC0415
     from mcpops.cli import wire  # noqa: PLC0415
@@ -166,10 +168,26 @@ def abandon(session: Session, run_id: str, reason: str) -> int:
     question = f"give up {run.runbook} in {run.environment}?"
     if not session.yes and not (session.live and click.confirm(question, err=True)):
         raise Refused(f"run {run.id} was not given up", hint="say --yes to give it up")
-    give_up(record.store, record.clock, run, by=whoami(), reason=reason)
+    by, signature = _signed(record.project, run.id, reason, key) if key else (whoami(), None)
+    give_up(record.store, record.clock, run, by=by, reason=reason, signature=signature)
     reap(run.id, fence=sys.maxsize)  # nothing of it acts any more
     session.report({"id": run.id, "state": "abandoned"}, f"abandoned {run.id}; `mcpops status` shows what is in force")
     return 0
+
+
+def _signed(project: Path, run_id: str, reason: str, key: Path) -> tuple[str, str]:
+    """Return who gives a run up, and the signature. Raises UsageError, Refused when the key is no approver's."""
+    from mcpops.core import sshsig  # noqa: PLC0415
+    from mcpops.core.errors import UsageError  # noqa: PLC0415
+    from mcpops.engine import approvers  # noqa: PLC0415
+    from mcpops.journal.abandon import message  # noqa: PLC0415
+
+    file = approvers.approvers_file(project)
+    if file is None:
+        raise UsageError("there is no file `approvers` that names the key", hint="leave --key out")
+    said = message(run_id, reason)
+    signature = sshsig.sign(key, said)
+    return approvers.owners(said, signature, file)[0], signature
 
 
 @runs.command(epilog=READS)

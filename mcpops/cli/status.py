@@ -114,6 +114,7 @@ def _journal(environment: Environment) -> dict[str, Any]:
         "journal_error": None,
         "backups": [],
         "schedules": [],
+        "queued": 0,
         "overdue": [],
     }
     try:
@@ -127,12 +128,18 @@ def _read_journal(environment: Environment, data: dict[str, Any]) -> None:
     from mcpops.cli.project import STATE, journal_path  # noqa: PLC0415
 
     state = environment.project / STATE
-    if not journal_path(environment.project).exists() and (state.is_dir() or not state.exists()):
-        return
     from mcpops.cli.record import open_journal  # noqa: PLC0415
+    from mcpops.cli.schedule import standings  # noqa: PLC0415
+    from mcpops.cli.settings import load_settings  # noqa: PLC0415
+
+    fresh = not journal_path(environment.project).exists() and (state.is_dir() or not state.exists())
+    settings = load_settings(environment.project)
+    if fresh and not settings.journal and not settings.schedules:
+        return
     from mcpops.cli.show import interrupted  # noqa: PLC0415
     from mcpops.core.clock import to_text  # noqa: PLC0415
     from mcpops.journal.lease import is_dead  # noqa: PLC0415
+    from mcpops.journal.outbox import undelivered  # noqa: PLC0415
 
     record = open_journal(environment.project)
     journal = record.journal
@@ -146,6 +153,13 @@ def _read_journal(environment: Environment, data: dict[str, Any]) -> None:
             "fence": lease.fence,
             "interrupted": is_dead(lease, record.clock),
         }
+    schedules = [one for one in record.settings.schedules if one.environment == environment.name]
+    data["schedules"] = standings(record, schedules)
+    data["overdue"] = [f"schedule {row['name']}" for row in data["schedules"] if row["overdue"]]
+    data["queued"] = journal.counts(environment.name).get("queued", 0)
+    late = undelivered(record.store)
+    if late:
+        data["overdue"].append(f"{late.count} notices since {to_text(late.since)}: {late.error}")
     data["locked_by"] = journal.locked_by(environment.name)
     data["runs"] = [
         {
@@ -200,6 +214,13 @@ def _text(data: dict[str, Any]) -> str:
         lines.append(f"  lease: run {lease['run']} on {lease['holder']}, {how}")
     if data["locked_by"]:
         lines.append(f"  LOCKED: the undo of run {data['locked_by']} failed: `mcpops runs show {data['locked_by']}`")
+    lines += [f"  OVERDUE: {what}" for what in data["overdue"]]
+    for row in data["schedules"]:
+        lines.append(
+            f"  schedule {row['name']}: last success {row['last_success_at'] or 'never'}, next {row['next_at']}"
+        )
+    if data["queued"]:
+        lines.append(f"  {data['queued']} runs are queued for `mcpops worker`")
     for run in data["runs"]:
         lines.append(f"  run {run['id']} {run['runbook']} {'interrupted' if run['interrupted'] else run['state']}")
     return "\n".join(lines)

@@ -22,6 +22,7 @@ from mcpops.engine import approvers
 from mcpops.engine.drive import Driver, Executors, Listener
 from mcpops.engine.gates import SETTINGS, GateInputs, gate_executors
 from mcpops.engine.plays import Place, barrier_executor, play_executor, probe_executor
+from mcpops.journal.packed import relocated
 from mcpops.journal.writes import RunWriter
 from mcpops.model.run import Run
 from mcpops.model.target import Target
@@ -89,7 +90,17 @@ class Workplace:
             undo_play=undo_play,
         )
         redactor = Redactor(secret.reveal() for secret in vault.secrets)
-        return Driver(record.journal, writer, executors, listener, redactor, timeout_s=timeout_s)
+        return Driver(
+            record.journal, writer, executors, listener, redactor, timeout_s=timeout_s, localize=self.localized
+        )
+
+    def localized(self, run: Run) -> Run:
+        """Return a run with its files where they are on this machine: one that was queued may come from elsewhere."""
+        return relocated(run, self.home(run.id), self.environment.project) if run.queued else run
+
+    def home(self, run_id: str) -> Path:
+        """Return where the files of a run are kept."""
+        return self.environment.state / "runs" / run_id
 
     def _place(self, planned: Inventory, vault: Vault) -> Place:
         environment = self.environment

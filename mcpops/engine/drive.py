@@ -57,7 +57,8 @@ class Driver:
     What `redactor` knows is in nothing that is written or told: a play takes it out by itself, before it shortens a
     text, but gates and direct steps quote hosts and the inventory too. `timeout_s` bounds what goes forward: a step
     still at work then is unknown, and what was done is taken back. Once a step that commits is done there is nothing
-    to take back any more, and nothing is cut.
+    to take back any more, and nothing is cut. `localize` turns what the journal says of the run's files into where they
+    are on this machine.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Driver:
         redactor: Redactor,
         *,
         timeout_s: float | None = None,
+        localize: Callable[[Run], Run] = lambda run: run,
     ) -> None:
         self.journal = journal
         self.writer = writer
@@ -79,6 +81,7 @@ class Driver:
         self._deadline = private.lease_file(writer.run_id, writer.lease.fence)
         self._heartbeat = Heartbeat(writer, self.cancel, self._deadline)
         self._planned: dict[int, str] = {}
+        self._localize = localize
         self._until_s = writer.clock.monotonic_s() + timeout_s if timeout_s is not None else None
 
     def drive(self) -> End:
@@ -126,7 +129,7 @@ class Driver:
                     f"step {record.step.name} of run {run.id} was changed in the journal while the run went on",
                     hint=f"`mcpops journal verify`; then `mcpops runs abandon {run.id} --yes`",
                 )
-        return run
+        return self._localize(run)
 
     def _take_hosts(self) -> None:
         """Bring the fence to every host, when an earlier holder did not give the lease back: it may still act.
@@ -206,7 +209,7 @@ class Driver:
         undo: list[tuple[int, Step]] = []
         others: list[int] = []
         if not report.outcome.good:
-            undo = [(done.seq, self._undo_step(done.step)) for done in to_undo(run.steps, record)]
+            undo = [(done.seq, undo_step(done.step, self.executors.undo_play)) for done in to_undo(run.steps, record)]
             others = [other.seq for other in run.steps if other.state is StepState.RUNNING and other.seq != record.seq]
         self.writer.conclude(record.seq, number, report, undo=undo, next_seq=len(run.steps) + 1, interrupted=others)
         self.listener.step_ended(record, report)
@@ -272,13 +275,6 @@ class Driver:
             return _made(self.executors.direct[step.direct], context)
         return _made(self.executors.play, context)
 
-    def _undo_step(self, step: Step) -> Step:
-        """Return the step that takes another back; how much work that one had to show does not bind its undo."""
-        body = step.body if step.direct else self.executors.undo_play(step)
-        # It may have less to do, and on some hosts nothing at all: unknown would lock the environment.
-        back = replace(step, name=f"undo {step.name}", kind=StepKind.UNDO, body=body, undo=False, commits=False)
-        return replace(back, minimum_hosts=1, minimum_checks=1)
-
     def _end_fenced(self, error: Fenced) -> None:
         """Say in the record that hosts refused this run; without the lease nothing can be said."""
         report = self._clean(AttemptReport(outcome=Outcome.UNKNOWN, reason=f"{error.message}: {error.detail}"))
@@ -308,6 +304,14 @@ class _Unmade:
 
     def close(self) -> None:
         """Hold nothing."""
+
+
+def undo_step(step: Step, undo_play: Callable[[Step], str]) -> Step:
+    """Return the step that takes another back; how much work that one had to show does not bind its undo."""
+    body = step.body if step.direct else undo_play(step)
+    # It may have less to do, and on some hosts nothing at all: unknown would lock the environment.
+    back = replace(step, name=f"undo {step.name}", kind=StepKind.UNDO, body=body, undo=False, commits=False)
+    return replace(back, minimum_hosts=1, minimum_checks=1)
 
 
 def _made(executor: Executor, context: StepContext) -> Execution:

@@ -43,6 +43,7 @@ _BY_STATE: tuple[tuple[str, type[McpopsError], str, str], ...] = (
     ("57", Unavailable, "is shutting down or starting", _UNAVAILABLE),
     ("40", Unavailable, "gave up this transaction for another one", _UNAVAILABLE),
 )
+_BY_WORDS = (("does not exist", "3D000"), ("authentication failed", "28"), ("no pg_hba.conf entry", "28"))
 
 
 class Postgres:
@@ -109,8 +110,9 @@ class Postgres:
         """Return the error of ours for one of PostgreSQL's, or None when it tells of a bug."""
         state = getattr(error, "sqlstate", None)
         if state is None:
-            lost = type(error).__name__ == "OperationalError"  # psycopg's, for a connection that cannot be made
-            state = "08" if lost else ""
+            # A connection that cannot be made: psycopg tells why in the server's words only.
+            lost = type(error).__name__ == "OperationalError"
+            state = next((code for words, code in _BY_WORDS if words in str(error)), "08") if lost else ""
         for beginning, kind, what, hint in _BY_STATE:
             if state.startswith(beginning):
                 return kind(f"the journal {self.name} {what}", detail=str(error).strip(), hint=hint)

@@ -72,11 +72,17 @@ class Journal:
             signature=row.signature,
         )
 
+    def packed(self, run_id: str) -> bytes | None:
+        """Return the files of a queued run, as `packed.pack` made them."""
+        with self.store.read() as connection:
+            query = select(tables.snapshot.c.tar).where(tables.snapshot.c.run_id == run_id)
+            return connection.execute(query).scalar_one_or_none()
+
     def counts(self, environment: str) -> dict[str, int]:
         """Return how many runs of an environment are in each state; states without any are left out."""
         query = select(tables.run.c.state, func.count()).where(tables.run.c.environment == environment)
         with self.store.read() as connection:
-            return dict(connection.execute(query.group_by(tables.run.c.state)).tuples().all())
+            return {row.state: row[1] for row in connection.execute(query.group_by(tables.run.c.state))}
 
     def integrity(self, run_id: str) -> tuple[str | None, str | None]:
         """Return the head of a run's record, and what is wrong with the record or None."""

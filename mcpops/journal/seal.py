@@ -178,7 +178,7 @@ def wrong(
 
     `trusted` are the keys that may have signed; `seen` are seals that are known from elsewhere, and must be there.
     """
-    digests = dict(connection.execute(select(record.c.n, record.c.sha256)).tuples())
+    digests = {row.n: row.sha256 for row in connection.execute(select(record.c.n, record.c.sha256))}
     last = 0
     for expected, row in enumerate(connection.execute(select(seal).order_by(seal.c.number)).mappings(), 1):
         name = f"seal {row['number']}"

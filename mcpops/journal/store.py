@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine, insert, select, update
-from sqlalchemy.exc import DatabaseError, DBAPIError
+from sqlalchemy.exc import DatabaseError, DBAPIError, SQLAlchemyError
 
 from mcpops.core.errors import McpopsError, UsageError
 from mcpops.journal import tables
@@ -60,7 +60,11 @@ class Store:
         self.backend: Backend = Postgres(str(where)) if database else Sqlite(Path(where))
         self.engine = self.backend.engine(BUSY_TIMEOUT_MS)
         self._hurried = self.backend.engine(HURRIED_MS)
-        self._ensure_schema()
+        try:
+            self._ensure_schema()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def path(self) -> Path:
@@ -150,5 +154,5 @@ class Store:
 
 def _roll_back(connection: Connection) -> None:
     """End a transaction that changes nothing; the database may have ended it itself (disk full)."""
-    with suppress(DatabaseError):
+    with suppress(SQLAlchemyError):
         connection.exec_driver_sql("ROLLBACK")

@@ -12,7 +12,7 @@ _BUILTIN = builtin("ssh")
 DOCUMENTATION = _BUILTIN.DOCUMENTATION
 
 
-class Connection(_BUILTIN.Connection):  # type: ignore[misc]
+class Connection(_BUILTIN.Connection):  # type: ignore[misc, name-defined]
     """The same connection; a host that has seen a higher fence refuses."""
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, Any, Any]:

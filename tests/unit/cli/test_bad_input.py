@@ -11,7 +11,7 @@ import yaml
 
 from mcpops.cli import app
 from mcpops.cli.common import Session
-from mcpops.cli.launch import parse_parameters
+from mcpops.cli.plan import parse_parameters
 from mcpops.cli.project import find_environment, find_project
 from mcpops.core.errors import ExitCode, UsageError
 

@@ -20,6 +20,7 @@ from mcpops.cli.direct import (
     bake_s,
     direct_executors,
 )
+from mcpops.cli.project import Environment
 from mcpops.cli.wire import NAMES, Record, Workplace
 from mcpops.core.clock import SystemClock
 from mcpops.core.errors import UsageError
@@ -27,6 +28,7 @@ from mcpops.deploy import direct
 from mcpops.deploy.direct import DirectContext
 from mcpops.engine.drive import Listener
 from mcpops.model.outcome import Outcome
+from mcpops.model.settings import Settings
 from tests.unit.deploy.fakes import FakeFront, FakeTransport
 from tests.unit.engine.stand import Stand, step
 
@@ -143,8 +145,10 @@ def test_the_inventory_of_the_run_s_snapshot_says_how_long_a_bake_is(tmp_path):
     today, planned = (
         Inventory(tmp_path, {"fronts": ("a",)}, {"a": {**front, BAKE_S: seconds}}) for seconds in (3, 600)
     )
-    place = Workplace(None, Record(stand.store, stand.journal, stand.clock), None, today)
+    environment = Environment("lab", tmp_path, tmp_path / "inventories/lab", tmp_path / ".mcpops/lab")
+    record = Record(tmp_path, Settings(name="shop"), stand.store, stand.journal, stand.clock)
+    place, writer = Workplace(environment, record, None, today), stand.begin(step("one"))
 
-    driver = place.driver(stand.begin(step("one")), Listener(), planned, Vault())
+    driver = place.driver(stand.journal.run("run-1"), writer, Listener(), planned, Vault())
 
     assert driver.executors.direct["bake"](context())._action.context.guard_s == 600

@@ -16,6 +16,7 @@ from mcpops.cli.wire import Workplace
 from mcpops.core.clock import to_text
 from mcpops.core.errors import Refused, Unknown
 from mcpops.journal.absorb import absorb
+from mcpops.model.settings import Settings
 from mcpops.model.step import StepKind
 from mcpops.remote.channel import Silent
 from mcpops.remote.transport import TRANSPORTS
@@ -48,7 +49,7 @@ def inventory(tmp_path):
 @pytest.fixture
 def place(tmp_path, stand, inventory):
     environment = Environment("lab", tmp_path, tmp_path / "inventories/lab", tmp_path / ".mcpops/lab")
-    record = Record(stand.store, stand.journal, stand.clock)
+    record = Record(tmp_path, Settings(name="shop"), stand.store, stand.journal, stand.clock)
     return Workplace(environment, record, SearchPath((tmp_path,)), inventory)
 
 

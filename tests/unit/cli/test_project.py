@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mcpops.cli.common import Session
-from mcpops.cli.deploy import seconds
-from mcpops.cli.launch import parse_parameters
+from mcpops.cli.common import Session, seconds
+from mcpops.cli.plan import parse_parameters
 from mcpops.cli.project import find_environment, find_project
 from mcpops.core.errors import UsageError
 
@@ -96,12 +95,14 @@ def test_an_unknown_release_lists_the_known(project):
     assert caught.value.hint == "known releases: r1"
 
 
-@pytest.mark.parametrize(("text", "expected"), [("90", 90), ("90s", 90), ("15m", 900), ("2h", 7200), ("0", 0)])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("90", 90), ("90s", 90), ("15m", 900), ("2h", 7200), ("0", 0), ("7d", 604_800)]
+)
 def test_durations(text, expected):
     assert seconds(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "s", "1d", "-5", "1.5h", "5 m"])
+@pytest.mark.parametrize("text", ["", "s", "1w", "-5", "1.5h", "5 m"])
 def test_bad_durations(text):
     with pytest.raises(UsageError, match="no duration"):
         seconds(text)

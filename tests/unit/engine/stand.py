@@ -68,28 +68,35 @@ def step(name: str, **settings) -> Step:
     )
 
 
+def request(*steps: Step, environment: str = "lab", schedule: str | None = None) -> Request:
+    return Request(
+        environment=environment,
+        runbook="deploy",
+        parameters={"release": "r1"},
+        requested_by="ada",
+        plan_digest="sha256:00",
+        snapshot="/nowhere",
+        steps=steps,
+        schedule=schedule,
+    )
+
+
 class Stand:
     """A journal and a way to drive a run in it."""
 
-    def __init__(self, directory: Path, script: dict[str, AttemptReport | McpopsError | Callable]) -> None:
+    def __init__(
+        self, directory: Path, script: dict[str, AttemptReport | McpopsError | Callable], where=None, sealer=None
+    ) -> None:
+        self.where = where or directory / "journal.sqlite"
         self.clock, self.script, self.log = SetClock(), script, []
         self.secrets: list[str] = []
         self.listener = Listener()
         self.unmade: dict[str, McpopsError] = {}  # steps of which no execution can be made
-        self.store = Store(directory / "journal.sqlite")
+        self.store = Store(self.where, sealer)
         self.journal = Journal(self.store)
 
     def begin(self, *steps: Step, run_id: str = "run-1", environment: str = "lab") -> RunWriter:
-        request = Request(
-            environment=environment,
-            runbook="deploy",
-            parameters={"release": "r1"},
-            requested_by="ada",
-            plan_digest="sha256:00",
-            snapshot="/nowhere",
-            steps=steps,
-        )
-        return RunWriter.begin(self.store, self.clock, run_id, request)
+        return RunWriter.begin(self.store, self.clock, run_id, request(*steps, environment=environment))
 
     def drive(self, writer: RunWriter, timeout_s: float | None = None):
         def make(context, script, name):

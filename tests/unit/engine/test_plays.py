@@ -56,21 +56,26 @@ def asked(monkeypatch, executor):
     context = SimpleNamespace(run=run, fence=7, number=1, variables={}, snapshot=Path("s"), on_result=None)
     given = step("one", minimum_checks=3, minimum_hosts=2, timeout_s=600)
     context = plays.StepContext(
-        **vars(context), seq=1, step=given, cancel=threading.Event(),
+        **vars(context), seq=1, step=given, cancel=threading.Event(), deadline=Path("lease"),
     )  # fmt: skip
     executor(context).act()
     return calls[0]
 
 
 def test_a_play_must_show_what_its_step_says(monkeypatch):
-    call = asked(monkeypatch, play_executor(lambda step: step.body, Place(Vault(), local=True)))
+    call = asked(
+        monkeypatch, play_executor(lambda step: step.body, Place(Vault(), local=True, scope="lab", here="lab.1"))
+    )
 
     assert (call.minimum_checks, call.minimum_hosts, call.timeout_s) == (3, 2, 600)
     assert call.local
 
 
 def test_a_probe_looks_and_need_not_show_as_much_as_its_step(monkeypatch):
-    call = asked(monkeypatch, probe_executor(lambda step: ["- name: probe"], Place(Vault(), local=True)))
+    call = asked(
+        monkeypatch,
+        probe_executor(lambda step: ["- name: probe"], Place(Vault(), local=True, scope="lab", here="lab.1")),
+    )
 
     assert (call.minimum_checks, call.minimum_hosts, call.timeout_s) == (1, 1, 120)
     assert (call.name, call.play) == ("probe one", "- name: probe")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mcpops.ansible.inventory import Inventory
-from mcpops.cli import launch
+from mcpops.cli import plan as plans
 from mcpops.cli.project import Environment
 from mcpops.cli.record import open_journal
 from mcpops.cli.wire import Workplace
@@ -41,7 +41,7 @@ def left_behind(place) -> list[Path]:
 
 
 def test_a_plan_keeps_what_the_run_will_use(place):
-    plan = launch.make_plan(place, "two", {}, files={"note": "x"}, until="first")
+    plan = plans.make_plan(place, "two", {}, files={"note": "x"}, until="first")
 
     assert [step.name for step in plan.steps] == ["first"]
     assert [path.name for path in left_behind(place)] == [plan.run_id]
@@ -80,7 +80,7 @@ def spoil_the_state(place):
 )
 def test_no_plan_leaves_no_copy_behind(place, spoil):
     with pytest.raises(UsageError) as caught:
-        launch.make_plan(place, "two", {}, **spoil(place))
+        plans.make_plan(place, "two", {}, **spoil(place))
 
     assert caught.value.hint
     assert left_behind(place) == []
@@ -90,8 +90,8 @@ def test_a_plan_that_was_interrupted_leaves_no_copy_behind(place, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(launch, "_plan_digest", interrupted)
+    monkeypatch.setattr(plans, "plan_digest", interrupted)
 
     with pytest.raises(KeyboardInterrupt):
-        launch.make_plan(place, "two", {})
+        plans.make_plan(place, "two", {})
     assert left_behind(place) == []
