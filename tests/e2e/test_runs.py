@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
+from collections.abc import Iterator
 
 import pytest
 
+from mcpops.core.person import whoami
 from tests.e2e.stand import NEXT, QUICK, Load, Project
+from tests.people import Person
 
 STAGED = ("--until", "stage")
 
@@ -30,33 +32,54 @@ def test_a_second_deploy_is_told_who_is_busy_since_when_and_what_to_do(project):
 
 
 @pytest.fixture(scope="module")
-def guarded(project: Project) -> str:
+def bob(tmp_path_factory) -> Person:
+    """Another person."""
+    return Person.make(tmp_path_factory.mktemp("bob"), "bob@example.com")
+
+
+@pytest.fixture(scope="module")
+def oneself(tmp_path_factory) -> Person:
+    """The person who runs the tests, with a key."""
+    return Person.make(tmp_path_factory.mktemp("oneself"), whoami())
+
+
+@pytest.fixture(scope="module")
+def guarded(project: Project, bob: Person, oneself: Person) -> Iterator[str]:
     """An environment of the same hosts in which another person approves."""
-    return project.environment("guarded", lambda text: text.replace("approval: not_required", "approval: required"))
+    (project.home / "approvers").write_text(bob.line + oneself.line)
+    yield project.environment("guarded", lambda text: text.replace("approval: not_required", "approval: required"))
+    (project.home / "approvers").unlink()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="not on this machine: to be two persons needs root, who says for whom")
-def test_a_deploy_waits_for_another_person_and_goes_on(project, guarded):
+def test_a_deploy_waits_for_another_person_and_goes_on(project, guarded, bob, oneself):
     wanted = project.other()
     with Load(project) as load:
-        asked = project.run("deploy", wanted, *QUICK, "-e", guarded, environment={"SUDO_USER": "ann"})
+        asked = project.run("deploy", wanted, *QUICK, "-e", guarded)
         run_id = asked.out["id"]
         assert (asked.code, asked.out["state"]) == (6, "waiting"), asked.error
-        assert "somebody else than ann" in asked.error
+        assert f"somebody else than {whoami()}" in asked.error
         assert project.serving() != wanted
 
-        own = project.run("approve", run_id, environment={"SUDO_USER": "ann"})
+        own = project.run("approve", run_id, "--key", oneself.key)
         assert (own.code, own.out["error"]["name"]) == (9, "refused")
         early = project.run("runs", "resume", run_id)
         assert early.code == 6, early.error
 
-        assert project.run("approve", run_id, environment={"SUDO_USER": "bob"}).code == 0
+        assert project.run("approve", run_id, "--key", bob.key).code == 0
         ended = project.run("runs", "resume", run_id)
     assert (ended.code, load.failed) == (0, []), ended.error
     assert project.serving() == wanted
     approval = next(step for step in ended.out["steps"] if step["name"] == "approval")
-    assert approval["results"][0]["message"] == "approved by bob"
-    assert ended.out["requested_by"] == "ann"
+    assert approval["results"][0]["message"] == "approved by bob@example.com"
+
+
+def test_another_person_at_the_same_terminal_approves_at_once(project, guarded, bob):
+    wanted = project.other()
+
+    ended = project.run("deploy", wanted, *QUICK, "-e", guarded, "--approve-by", bob.key)
+
+    assert (ended.code, ended.out["state"]) == (0, "done"), ended.error
+    assert project.serving() == wanted
 
 
 @pytest.fixture
@@ -67,11 +90,11 @@ def waiting(project: Project, guarded: str) -> str:
     return str(asked.out["id"])
 
 
-def test_a_rejected_deploy_takes_back_what_it_staged(project, waiting):
+def test_a_rejected_deploy_takes_back_what_it_staged(project, waiting, bob, tmp_path):
     before = project.serving()
-    own = project.run("approve", waiting)
-    assert (own.code, own.out["error"]["name"]) == (9, "refused"), "who asked cannot approve, but may reject"
-    assert project.run("reject", waiting).code == 0
+    stranger = project.run("reject", waiting, "--key", Person.make(tmp_path, "eve").key)
+    assert (stranger.code, stranger.out["error"]["name"]) == (9, "refused")
+    assert project.run("reject", waiting, "--key", bob.key).code == 0
 
     ended = project.run("runs", "resume", waiting)
 
