@@ -27,6 +27,15 @@ def project() -> Iterator[Project]:
     yield from serving_project()
 
 
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The URL of a PostgreSQL server, one a process; tests make databases of their own on it."""
+    from tests.servers import postgres  # noqa: PLC0415
+
+    with postgres() as url:
+        yield url
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test of the lab before any fixture of its session or module starts hosts."""

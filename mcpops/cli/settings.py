@@ -21,7 +21,7 @@ from mcpops.runbook.nodes import items, line, plain
 
 # What a channel can hear of: how a run ended, that it waits or was left, and that a schedule has no success.
 EVENTS = ("done", "failed", "rolled_back", "waiting", "broken", "abandoned", "interrupted", "overdue")
-LOUD = tuple(event for event in EVENTS if event not in ("done", "abandoned"))  # what a channel hears without `on`
+LOUD = tuple(event for event in EVENTS if event not in ("done", "abandoned"))  # what a channel hears without `events`
 
 _TEXT = {"type": "string", "minLength": 1}
 _URL = {"type": "string", "pattern": "^https?://"}
@@ -43,7 +43,7 @@ _EMAIL = _object(
 _HEARER = _object(
     ("name",),
     name=_NAME,
-    on={"type": "array", "items": {"enum": list(EVENTS)}, "minItems": 1},
+    events={"type": "array", "items": {"enum": list(EVENTS)}, "minItems": 1},
     environments={"type": "array", "items": _TEXT, "minItems": 1},
     webhook=_object(("url",), url=_URL, secret_file=_TEXT),
     email=_EMAIL,
@@ -163,5 +163,5 @@ class _Reader:
 def _hearer(said: Mapping[str, Any]) -> Hearer:
     way = next(way for way in ("webhook", "email", "command") if way in said)
     how = {"argv": said[way]} if way == "command" else said[way]
-    on, environments = tuple(said.get("on", LOUD)), tuple(said.get("environments", ()))
-    return Hearer(name=said["name"], way=way, how=how, on=on, environments=environments)
+    events, environments = tuple(said.get("events", LOUD)), tuple(said.get("environments", ()))
+    return Hearer(name=said["name"], way=way, how=how, events=events, environments=environments)

@@ -45,7 +45,7 @@ def pending(schedule: Schedule, last_due: datetime | None, now: datetime) -> lis
         if schedule.put_off(at) > now or len(found) >= _MOST:
             break
         found.append(at)
-    return found
+    return found if last_due is not None else found[-1:]
 
 
 def judge(schedule: Schedule, due: list[datetime], now: datetime, *, open_run: str | None) -> list[Decision]:

@@ -11,17 +11,17 @@ from mcpops.model.schedule import Schedule
 
 @dataclass(frozen=True, kw_only=True)
 class Hearer:
-    """A channel of notifications: what it hears of (`on`, `environments`; none: all), and how (`way`, its settings)."""
+    """A channel of notifications: what it hears of (`events`; `environments`, none: all), and how (`way`, its settings)."""
 
     name: str
     way: str  # webhook, email or command
     how: Mapping[str, Any]
-    on: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
     environments: tuple[str, ...] = ()
 
     def wants(self, environment: str, event: str) -> bool:
         """Whether the channel hears of an event in an environment."""
-        return event in self.on and (not self.environments or environment in self.environments)
+        return event in self.events and (not self.environments or environment in self.environments)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,6 +131,7 @@ def _request(request: urllib.request.Request) -> None:
         with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT_S):
             return
     except urllib.error.HTTPError as error:
+        error.close()
         raise NotDelivered(f"{_place(request)} answered {error.code}") from error
     except (OSError, ValueError) as error:
         raise NotDelivered(f"{_place(request)}: {error}") from error

@@ -1,4 +1,4 @@
-"""One server of each kind for the contracts of a process."""
+"""Where a contract is tried."""
 
 from __future__ import annotations
 
@@ -6,13 +6,7 @@ import uuid
 
 import pytest
 
-from tests.servers import create_database, postgres
-
-
-@pytest.fixture(scope="session")
-def postgres_url():
-    with postgres() as url:
-        yield url
+from tests.servers import create_database
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
