@@ -53,7 +53,8 @@ class Reducer:
 
     Texts are redacted before they are shortened, so that no half of a secret survives the cut.
     Messages: `{"is": "result", "host", "task", "outcome", "message", "duration_ms", "ignored"}`,
-    `{"is": "stats", "outputs", "left"}` (hosts that left the play), `{"is": "empty"}` when the play matched no host.
+    `{"is": "stats", "outputs", "left", "waiting"}` (hosts that left the play; pairs of a host and a handler that was
+    notified and did not run), `{"is": "empty"}` when the play matched no host.
     """
 
     def __init__(self, redactor: Redactor) -> None:
@@ -129,11 +130,12 @@ class Reducer:
 
     def _stats(self, data: Mapping[str, Any]) -> dict[str, Any]:
         outputs = data.get("artifact_data")
-        left = data.get("left")
+        left, waiting = data.get("left"), data.get("waiting")
         return {
             "is": "stats",
             "outputs": dict(outputs) if isinstance(outputs, Mapping) else {},
             "left": sorted(map(str, left)) if isinstance(left, (list, tuple)) else [],
+            "waiting": [[str(host), self._clean(str(name))] for host, name in waiting or ()],
         }
 
 

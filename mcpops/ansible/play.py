@@ -27,6 +27,8 @@ from mcpops.model.outcome import AttemptReport, Outcome, Result, judge
 
 __all__ = ["PlayCall", "run_play"]
 
+# A later run finds nothing changed and notifies nobody: what a handler was to do stays undone.
+_NOT_RUN = "notified, and not run: do by hand what it does, or change again what notifies it"
 _TICK_S = 0.1  # how long a cancel or a timeout may go unseen
 _STOP_S = 5.0  # the worker's time to end its tree after SIGTERM; measured 0.3 to 1.3 s
 _LINE_BYTES = 1 << 20  # no message of the worker is longer: 64 KiB of outputs, 4 KiB of text
@@ -40,6 +42,7 @@ class _Record:
         self._on_result = on_result
         self.results: list[Result] = []
         self.left: list[str] = []
+        self.waiting: list[Result] = []
         self.outputs: dict[str, Any] = {}
         self.masked: list[str] = []
         self.ended = False
@@ -66,6 +69,10 @@ class _Record:
         elif kind == "stats":
             self.ended = True
             self.left = message["left"]
+            self.waiting = [
+                Result(host=host, task=f"handler {name}", outcome=Outcome.FAILED, message=_NOT_RUN)
+                for host, name in message["waiting"]
+            ]
             told: dict[str, Any] = message["outputs"]
             self.outputs = self._redactor.value(told)
             self.masked = [self._redactor(name) for name, value in told.items() if self._redactor.value(value) != value]
@@ -262,6 +269,10 @@ def _report(call: PlayCall, record: _Record, stopped: str, trouble: str, duratio
             reason = "the play matched no host of the inventory"
         why = record.said or ("" if record.exit_code == 0 else trouble)
         reason = f"{reason}: {why}" if why else reason
+    if record.waiting:
+        names = ", ".join(f"{row.task} on {row.host}" for row in record.waiting)
+        outcome = Outcome.UNKNOWN if outcome.good else outcome
+        reason = "; ".join(filter(None, (reason, f"notified, and not run: {names}")))
     outputs = record.outputs
     if record.masked and outcome.good:  # a later step would take the mask for the value
         outcome = Outcome.UNKNOWN
@@ -270,5 +281,9 @@ def _report(call: PlayCall, record: _Record, stopped: str, trouble: str, duratio
         outcome, outputs = Outcome.UNKNOWN, {}
         reason = f"the step hands on more than {OUTPUTS_BYTES} bytes by set_stats"
     return AttemptReport(
-        outcome=outcome, reason=shorten(reason), results=tuple(record.results), outputs=outputs, duration_s=duration_s
+        outcome=outcome,
+        reason=shorten(reason),
+        results=(*record.results, *record.waiting),
+        outputs=outputs,
+        duration_s=duration_s,
     )

@@ -103,7 +103,8 @@ def watch(session: Session, run_id: str) -> int:
         run = journal.run(run_id)
         if not _tell_changes(session, run, seen):
             return int(ExitCode.UNKNOWN)  # nobody reads it any more
-        running, left = run.state is RunState.RUNNING, interrupted(journal, run)
+        running = run.state in (RunState.QUEUED, RunState.RUNNING)
+        left = not run.queued and interrupted(journal, run)  # a worker takes up what another one left
         if left or not running or time.monotonic() > deadline_s:
             _tell_end(session, journal, run, left)
             return int(ExitCode.UNKNOWN) if running or run.exit_code is None else run.exit_code

@@ -35,6 +35,8 @@ def run_json(journal: Journal, run: Run) -> dict[str, Any]:
         "exit_code": run.exit_code,
         "reason": run.reason,
         "requested_by": run.requested_by,
+        "schedule": run.schedule,
+        "first_failure": first_failure(run),
         "started_at": to_text(run.started_at),
         "ended_at": to_text(run.ended_at) if run.ended_at else None,
         "duration_s": _duration_s(run),
@@ -76,16 +78,51 @@ def run_story(journal: Journal, run: Run, *, verbose: bool = False) -> str:
     """Return the run as a person reads it: what, where, how long, what failed first, what to do now."""
     took, left = _duration_s(run), interrupted(journal, run)
     lines = [
-        f"run {run.id}: {run.runbook} in {run.environment}, asked for by {run.requested_by}",
+        f"run {run.id}: {run.runbook} in {run.environment}, asked for by {run.requested_by} at {to_text(run.started_at)}",
         f"{state_word(run, interrupted=left)}{f' after {took:.1f} s' if took is not None else ''}{_because(run)}",
+        *_first_failure(run),
         "",
     ]
     for record in run.steps:
         lines += _step_lines(record, verbose=verbose)
+        lines += [f"        {decision}" for decision in _decisions(journal, run, record)]
     head, wrong = journal.integrity(run.id)
     lines += ["", f"record: {head} {'verified' if wrong is None else 'NOT VERIFIED: ' + wrong}"]
     hint = what_now(run, interrupted=left)
     return "\n".join([*lines, *([f"now: {hint}"] if hint else [])])
+
+
+def first_failure(run: Run) -> dict[str, Any] | None:
+    """Return what failed first: the step, and of its last try the host, task and message; None when nothing did."""
+    bad = (StepState.FAILED, StepState.UNKNOWN)
+    record = next((one for one in run.steps if one.state in bad and one.step.kind is not StepKind.UNDO), None)
+    if record is None:
+        return None
+    row = next((one for one in record.results if not one.outcome.good and one.outcome is not Outcome.SKIPPED), None)
+    reason = record.attempts[-1].reason if record.attempts else ""
+    return {
+        "step": record.step.name,
+        "host": row.host if row else None,
+        "task": row.task if row else None,
+        "message": (row.message if row else "") or reason,
+    }
+
+
+def _first_failure(run: Run) -> list[str]:
+    first = first_failure(run)
+    if first is None:
+        return []
+    where = f", {first['task']} on {first['host']}" if first["host"] else ""
+    return [f"failed first: step {first['step']}{where}: {first['message']}"]
+
+
+def _decisions(journal: Journal, run: Run, record: StepRecord) -> list[str]:
+    """Return who decided on a gate, and how long that counts."""
+    decision = journal.decision(run.id, record.seq) if record.step.gate == "approval" else None
+    if decision is None:
+        return []
+    until = f", counts until {to_text(decision.expires_at)}" if decision.expires_at else ""
+    return [f"{decision.decision} by {decision.by} at {to_text(decision.at)}{until}"]
 
 
 def interrupted(journal: Journal, run: Run) -> bool:
@@ -111,6 +148,8 @@ def what_now(run: Run, *, interrupted: bool = False) -> str:
             "bring a front that was away to what the others serve (`mcpops rollback --sync`), and give the run up: "
             f"`mcpops runs abandon {run.id} --yes`"
         )
+    if run.state is RunState.QUEUED:
+        return f"a `mcpops worker` begins it; `mcpops runs watch {run.id}` follows it"
     if run.state is RunState.RUNNING:
         return f"`mcpops runs watch {run.id}`"
     return ""
@@ -139,6 +178,13 @@ def _step_lines(record: StepRecord, *, verbose: bool) -> list[str]:
     reason = record.attempts[-1].reason if record.attempts else ""
     if reason:
         lines.append(f"        {reason}")
+    changed: dict[str, list[str]] = {}
+    for result in record.results:
+        if result.outcome is Outcome.CHANGED:
+            changed.setdefault(result.task, []).append(result.host)
+    if changed and not verbose:
+        said = "; ".join(f"{task} ({', '.join(dict.fromkeys(hosts))})" for task, hosts in changed.items())
+        lines.append(f"        changed: {said}")
     for result in record.results:
         if verbose or result.outcome in (Outcome.FAILED, Outcome.UNREACHABLE, Outcome.UNKNOWN):
             said = f": {result.message}" if result.message else ""

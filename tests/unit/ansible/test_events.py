@@ -117,9 +117,12 @@ def test_half_a_secret_at_the_cut_of_the_callback_is_dropped() -> None:
 
 
 def test_statistics_carry_the_outputs() -> None:
-    stats = {"event": "playbook_on_stats", "event_data": {"artifact_data": {"a": 1}, "left": ["h2", "h1"]}}
-    assert reduce(stats) == [{"is": "stats", "outputs": {"a": 1}, "left": ["h1", "h2"]}]
-    assert reduce({"event": "playbook_on_stats"}) == [{"is": "stats", "outputs": {}, "left": []}]
+    stats = {
+        "event": "playbook_on_stats",
+        "event_data": {"artifact_data": {"a": 1}, "left": ["h2", "h1"], "waiting": [["h1", "restart"]]},
+    }
+    assert reduce(stats) == [{"is": "stats", "outputs": {"a": 1}, "left": ["h1", "h2"], "waiting": [["h1", "restart"]]}]
+    assert reduce({"event": "playbook_on_stats"}) == [{"is": "stats", "outputs": {}, "left": [], "waiting": []}]
 
 
 def test_errors_outside_of_tasks_are_kept_for_the_reason() -> None:
