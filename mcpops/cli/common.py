@@ -54,7 +54,10 @@ def as_json(data: Any) -> str:  # noqa: ANN401 - any JSON value
 
 @dataclass
 class Session:
-    """What the common options said; one a process, passed as the click object."""
+    """What the common options said; one a process, passed as the click object.
+
+    `background`: the command drives runs that nobody asked for here, so what it reports of each goes to stderr.
+    """
 
     project: Path | None = None
     environment: str | None = None
@@ -64,6 +67,7 @@ class Session:
     color: bool = True
     yes: bool = False
     timeout_s: float | None = None
+    background: bool = False
 
     def say(self, text: str) -> None:
         """Print progress for a person, on stderr."""
@@ -84,6 +88,9 @@ class Session:
 
     def report(self, data: Any, text: str) -> None:  # noqa: ANN401 - any JSON value
         """Print what was done, as `emit` does; it stays done when nobody can read that, so this is a warning only."""
+        if self.background:
+            self.say(text)
+            return
         error = put(as_json(data) if self.json else text)
         if error:
             tell(f"mcpops: warning: standard output cannot be written ({error}); what was done is on record")

@@ -143,7 +143,7 @@ def prune(session: Session, older_than: str) -> int:
         raise Refused(f"{len(runs)} runs were not let go", hint="say --yes to let them go")
     pruning.prune(record.store, record.clock, runs, by=whoami())
     for run_id in runs:
-        for home in (record.project / STATE).glob(f"*/runs/{run_id}"):
+        for home in (record.project / STATE).glob(f"*/runs/{run_id}*"):
             shutil.rmtree(home, ignore_errors=True)
     session.report({"pruned": runs}, f"{len(runs)} runs are gone")
     return 0

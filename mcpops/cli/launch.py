@@ -45,9 +45,8 @@ def enqueue(session: Session, place: Workplace, plan: Plan, *, firing: Firing | 
         place.vault(plan.snapshot)  # a plan that no worker could decrypt is refused now
         tar = pack(plan.snapshot.parent)
         queue(place.record.store, place.record.clock, plan.run_id, _request(place, plan, firing), tar, firing=firing)
-    except Exception:
-        discard(plan)
-        raise
+    finally:
+        discard(plan)  # whoever drives it takes the files from the journal
     place.record.wake_workers(plan.run_id)
     said = {"id": plan.run_id, "state": RunState.QUEUED.value, "plan_digest": plan.digest}
     session.report(said, f"queued: run {plan.run_id}\nnext: `mcpops runs watch {plan.run_id}`")

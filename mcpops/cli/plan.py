@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -79,8 +80,10 @@ def make_plan(
     `files` (name: text) are kept beside the snapshot; `paths` (variable: name) tell the plays where; `run_id` is given
     where the run has a name already. Raises UsageError, and then leaves no copy behind.
     """
+    # Two schedulers may plan the run of one time at once: each copies into a directory of its own.
+    home = place.home(f"{run_id}.{secrets.token_hex(3)}") if run_id else None
     run_id = run_id or new_run_id(place.record.clock.now())
-    home = place.home(run_id)
+    home = home or place.home(run_id)
     with _whole_or_nothing(home):
         source = place.search.find_runbook(runbook)
         # Errors name the file that a person edits, not its copy.

@@ -55,6 +55,7 @@ def standings(record: Record, schedules: list[Schedule]) -> list[dict[str, Any]]
                 "last_success_at": to_text(seen.last_success_at) if seen.last_success_at else None,
                 "last_run": seen.last_run_id,
                 "last_state": seen.last_state.value if seen.last_state else None,
+                "open_run": seen.open_run_id,
                 "next_at": next((to_text(one.put_off(at)) for at in upcoming(one, now)), None),
                 "overdue": is_overdue(one, seen.last_success_at, now),
             }
@@ -163,7 +164,7 @@ def _fire(session: Session, one: Schedule, decision: Decision, firing: Any, *, q
     from mcpops.cli.plan import make_plan  # noqa: PLC0415
     from mcpops.journal.firings import AlreadyDecided  # noqa: PLC0415
 
-    mine = replace(session, environment=one.environment, json=False)
+    mine = replace(session, environment=one.environment, json=False, background=True)
     try:
         place = wire.open_workplace(mine)
         plan = make_plan(place, one.runbook, one.parameters, run_id=one.run_id(decision.due_at))
@@ -182,7 +183,8 @@ def _watch(record: Record, schedules: list[Schedule]) -> None:
     """Write notices of what nobody else tells: schedules without success, and runs that nobody drives any more."""
     from mcpops.journal.watch import tell_interrupted, tell_overdue  # noqa: PLC0415
 
-    overdue = [row for row in standings(record, schedules) if row["overdue"]]
+    # One that is at work just now is told when that comes to nothing.
+    overdue = [row for row in standings(record, schedules) if row["overdue"] and not row["open_run"]]
     tell_overdue(record.store, record.clock, overdue)
     tell_interrupted(record.store, record.clock)
 

@@ -78,7 +78,8 @@ def run_story(journal: Journal, run: Run, *, verbose: bool = False) -> str:
     """Return the run as a person reads it: what, where, how long, what failed first, what to do now."""
     took, left = _duration_s(run), interrupted(journal, run)
     lines = [
-        f"run {run.id}: {run.runbook} in {run.environment}, asked for by {run.requested_by} at {to_text(run.started_at)}",
+        f"run {run.id}: {run.runbook} in {run.environment}, "
+        f"asked for by {run.requested_by} at {to_text(run.started_at)}",
         f"{state_word(run, interrupted=left)}{f' after {took:.1f} s' if took is not None else ''}{_because(run)}",
         *_first_failure(run),
         "",

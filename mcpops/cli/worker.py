@@ -79,5 +79,5 @@ def _drive(session: Session, record: Record, run_id: str) -> None:
     from mcpops.cli import launch, wire  # noqa: PLC0415
 
     run = record.journal.run(run_id)
-    mine = replace(session, environment=run.environment, json=False, timeout_s=None)
+    mine = replace(session, environment=run.environment, json=False, timeout_s=None, background=True)
     launch.resume(mine, wire.open_workplace(mine), run)

@@ -11,7 +11,7 @@ from mcpops.model.schedule import Schedule
 
 @dataclass(frozen=True, kw_only=True)
 class Hearer:
-    """A channel of notifications: what it hears of (`events`; `environments`, none: all), and how (`way`, its settings)."""
+    """A channel of notifications: which `events` it hears of, where (no `environments`: everywhere), and how."""
 
     name: str
     way: str  # webhook, email or command

@@ -1,8 +1,8 @@
 """Chaos: workers are killed at random while they drive runs; nothing may overlap, be out of order, or act stale.
 
-Plays are shell scripts here, not Ansible: what is on trial is who may act. Each script holds a lock on its environment's
-file for as long as it lives (`flock`), so an overlap is seen by the kernel and not reckoned from times; what it does is
-a line in a journal of its own, the "host".
+Plays are shell scripts here, not Ansible: what is on trial is who may act. Each script holds a lock on its
+environment's file for as long as it lives (`flock`), so an overlap is seen by the kernel and not reckoned from times;
+what it does is a line in a journal of its own, the "host".
 
 Long form: `make chaos` (400 kills on each database); CI runs a short one.
 """
