@@ -11,6 +11,7 @@ from mcpops.cli.common import Session, common_options, plan_options, seconds
 from mcpops.core.errors import ExitCode
 
 if TYPE_CHECKING:
+    from mcpops.cli.plan import Plan
     from mcpops.cli.wire import Workplace
 
 QUICK_S = 3.0  # for the question whether there is anything to do; a front that takes longer is left to the steps
@@ -71,19 +72,25 @@ def deploy(
     files[f"release/{loaded.path.name}"] = loaded.path.read_text(encoding="utf-8")
     paths = {"release_file": f"release/{loaded.path.name}"}
     plan = make_plan(place, "deploy", parameters, files=files, paths=paths, until=until)
-    code = carry_out(session, place, plan, plan_only=plan_only, queue=queue)
-    return _approved(session, place, plan.run_id, approve_by) if approve_by and code == ExitCode.WAITING else code
+    if approve_by is None or plan_only or queue:
+        return carry_out(session, place, plan, plan_only=plan_only, queue=queue)
+    return _approved(session, place, plan, approve_by)
 
 
-def _approved(session: Session, place: Workplace, run_id: str, key: Path) -> int:
-    """Approve a run that waits, by the key of another person at this terminal, and go on with it."""
+def _approved(session: Session, place: Workplace, plan: Plan, key: Path) -> int:
+    """Begin a run; when it waits, approve it by the key of another person at this terminal, and go on with it."""
+    from dataclasses import replace  # noqa: PLC0415
+
     from mcpops.cli import launch  # noqa: PLC0415
     from mcpops.cli.approve import LASTS, decide_signed  # noqa: PLC0415
 
-    record = place.record
-    project = place.environment.project
-    decide_signed(project, record, record.journal.run(run_id), "approve", key, seconds(LASTS))
-    return launch.resume(session, place, record.journal.run(run_id))
+    code, record = launch.begin(replace(session, background=True), place, plan), place.record
+    if code is not ExitCode.WAITING:
+        launch.say_end(session, place, plan.run_id)
+        return int(code)
+    run = record.journal.run(plan.run_id)
+    decide_signed(place.environment.project, record, run, "approve", key, seconds(LASTS))
+    return launch.resume(session, place, record.journal.run(plan.run_id))
 
 
 def _serves(place: Workplace, digest: str) -> str | None:

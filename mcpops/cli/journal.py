@@ -22,14 +22,17 @@ def journal() -> None:
 @journal.command(
     epilog="Exit status: 0 passed, 1 failed, 2 usage, 3 unknown (the record is empty, or its anchors do not answer)."
 )
-@click.option("--export", "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE")
+@click.option(
+    "--export",
+    "file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Verify what `journal export` printed, and not the journal.",
+)
 @common_options
 @click.pass_obj
 def verify(session: Session, file: Path | None) -> int:
-    """Verify that no row was changed, removed, reordered or inserted, that seals are genuine, that anchors fit.
-
-    With --export, verify an export instead of the journal.
-    """
+    """Verify that no row was changed, removed, reordered or inserted, that seals are genuine, that anchors fit."""
     from mcpops.cli import wire  # noqa: PLC0415
     from mcpops.core.errors import ExitCode, UsageError  # noqa: PLC0415
     from mcpops.journal import export as exported  # noqa: PLC0415

@@ -16,7 +16,6 @@ from mcpops.cli.show import run_json, run_story, what_now
 from mcpops.cli.wire import Workplace
 from mcpops.core.errors import ExitCode, UsageError
 from mcpops.core.person import whoami
-from mcpops.engine.decide import End
 from mcpops.journal.firings import Firing
 from mcpops.journal.packed import pack, unpack
 from mcpops.journal.writes import RunWriter, queue
@@ -100,22 +99,26 @@ def _at_hand(place: Workplace, run: Run) -> Run:
     return place.localized(run)
 
 
-def finish(session: Session, place: Workplace, run_id: str, end: End) -> ExitCode:
-    """Say how a run ended, and tell whoever is to hear of it: its story on stderr, its object on stdout."""
-    record = place.record
-    run = record.journal.run(run_id)
-    record.tell_outside()
-    record.anchor()
+def finish(session: Session, place: Workplace, run_id: str) -> None:
+    """Tell whoever is to hear of it how a run ended, and say so here."""
+    place.record.tell_outside()
+    place.record.anchor()
+    say_end(session, place, run_id)
+
+
+def say_end(session: Session, place: Workplace, run_id: str) -> None:
+    """Say how a run ended: its object with --json, its story with -v, else a summary."""
+    journal = place.record.journal
+    run = journal.run(run_id)
     if session.json:
-        session.report({**run_json(record.journal, run), **_cutover(run)}, "")
+        session.report({**run_json(journal, run), **_cutover(run)}, "")
     else:
-        session.report(None, run_story(record.journal, run) if session.verbose else summary(run, end))
-    return end.exit_code
+        session.report(None, run_story(journal, run) if session.verbose else summary(run))
 
 
-def summary(run: Run, end: End) -> str:
+def summary(run: Run) -> str:
     """Return the end of a run in a few lines."""
-    lines = [f"{end.state.value}: run {run.id}" + (f": {end.reason}" if end.reason else "")]
+    lines = [f"{run.state.value}: run {run.id}" + (f": {run.reason}" if run.reason else "")]
     cutover = _cutover(run).get("cutover")
     if cutover:
         lines.append("cutover: " + ", ".join(f"{name} {value}" for name, value in cutover.items()))
@@ -127,7 +130,8 @@ def _drive(session: Session, place: Workplace, writer: RunWriter, planned: Inven
     with listener(session) as shown:
         driver = place.driver(run, writer, shown, planned, vault, timeout_s=session.timeout_s)
         end = driver.drive()
-    return finish(session, place, writer.run_id, end)
+    finish(session, place, writer.run_id)
+    return end.exit_code
 
 
 def _cutover(run: Run) -> dict[str, Any]:

@@ -23,55 +23,104 @@ from mcpops.runbook.nodes import items, line, plain
 EVENTS = ("done", "failed", "rolled_back", "waiting", "broken", "abandoned", "interrupted", "overdue")
 LOUD = tuple(event for event in EVENTS if event not in ("done", "abandoned"))  # what a channel hears without `events`
 
-_TEXT = {"type": "string", "minLength": 1}
-_URL = {"type": "string", "pattern": "^https?://"}
-_NAME = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"}
+
+def _of(kind: str, meaning: str, **more: object) -> dict[str, object]:
+    return {"type": kind, "description": meaning, **more}
 
 
-def _object(required: tuple[str, ...] = (), **properties: object) -> dict[str, object]:
-    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+def _text(meaning: str, **more: object) -> dict[str, object]:
+    return _of("string", meaning, minLength=1, **more)
+
+
+def _url(meaning: str) -> dict[str, object]:
+    return _of("string", meaning, pattern="^https?://")
+
+
+def _name(meaning: str) -> dict[str, object]:
+    return _of("string", meaning, pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+
+
+def _list(meaning: str, items: object = None) -> dict[str, object]:
+    return _of("array", meaning, items=items or {"type": "string", "minLength": 1}, minItems=1)
+
+
+def _object(meaning: str, required: tuple[str, ...] = (), /, **properties: object) -> dict[str, object]:
+    return _of("object", meaning, properties=properties, required=list(required), additionalProperties=False)
 
 
 _EMAIL = _object(
+    "A message by SMTP.",
     ("to", "from", "host"),
-    **{"to": {"type": "array", "items": _TEXT, "minItems": 1}, "from": _TEXT, "host": _TEXT},
-    port={"type": "integer"},
-    starttls={"type": "boolean"},
-    user=_TEXT,
-    password_file=_TEXT,
+    **{"to": _list("Who gets it."), "from": _text("Who it is from.")},
+    host=_text("The mail server."),
+    port=_of("integer", "Its port; 587."),
+    starttls=_of("boolean", "Whether to ask for TLS and insist on it; true."),
+    user=_text("Who logs in there; nobody."),
+    password_file=_text("The file with the password; relative to the project."),
 )
 _HEARER = _object(
+    "One channel: a name, and one of webhook, email, command.",
     ("name",),
-    name=_NAME,
-    events={"type": "array", "items": {"enum": list(EVENTS)}, "minItems": 1},
-    environments={"type": "array", "items": _TEXT, "minItems": 1},
-    webhook=_object(("url",), url=_URL, secret_file=_TEXT),
+    name=_name("Its name; notices that wait are kept under it."),
+    events=_list(f"What it hears of; without it: {', '.join(LOUD)}.", {"enum": list(EVENTS)}),
+    environments=_list("Where; everywhere without it."),
+    webhook=_object(
+        "POST of JSON, with the headers of standardwebhooks.com.",
+        ("url",),
+        url=_url("Where to."),
+        secret_file=_text("The file with the secret that signs it; relative to the project."),
+    ),
     email=_EMAIL,
-    command={"type": "array", "items": _TEXT, "minItems": 1},
+    command=_list("A program and its arguments; the notice comes as JSON on its standard input."),
 ) | {"oneOf": [{"required": [way]} for way in ("webhook", "email", "command")]}
 _SCHEDULE = _object(
+    "One schedule.",
     ("name", "environment", "runbook", "cron"),
-    name=_NAME,
-    environment=_TEXT,
-    runbook=_TEXT,
-    cron=_TEXT,
-    timezone=_TEXT,
-    misfire={"oneOf": [{"enum": ["skip", "once"]}, _object(("within",), within=_TEXT)]},
-    jitter=_TEXT,
-    max_age=_TEXT,
-    ping=_URL,
-    parameters={"type": "object"},
+    name=_name("Its name, one an environment."),
+    environment=_text("Where it runs."),
+    runbook=_text("What it runs: the name of a playbook in playbooks/."),
+    cron=_text("When: minute, hour, day, month, weekday, as Debian's cron reads them."),
+    timezone=_text("Whose clock that is; UTC."),
+    misfire={
+        "description": "What becomes of a time that was missed: `skip` (it is gone), `once` (one run makes up for "
+        "all), `{within: 2h}` (one run, if the last is no longer ago).",
+        "oneOf": [
+            {"enum": ["skip", "once"]},
+            _object("", ("within",), within=_text("How late a run may begin.")),
+        ],
+    },
+    jitter=_text("Each time is put off by a part of this that is its own; 0."),
+    max_age=_text("Without a success for so long it is overdue; never without it."),
+    ping=_url("A URL that hears of each success, and misses it."),
+    parameters=_of("object", "Variables of the runbook."),
 )
-_S3 = _object(("bucket",), bucket=_TEXT, prefix=_TEXT, endpoint_url=_URL, region=_TEXT, profile=_TEXT)
+_S3 = _object(
+    "A bucket; credentials are those of the AWS SDK.",
+    ("bucket",),
+    bucket=_text("Its name; with versions and Object Lock nobody can take an anchor away."),
+    prefix=_text("What names begin with."),
+    endpoint_url=_url("Where it is, when not at AWS."),
+    region=_text("Its region."),
+    profile=_text("The profile of the credentials."),
+)
 SCHEMA = _object(
-    default_environment=_TEXT,
-    name=_NAME,
-    journal={"type": "string", "pattern": "^postgres(ql)?://"},
-    journal_keys={"type": "array", "items": _TEXT},
-    anchor=_object(directory=_TEXT, s3=_S3) | {"minProperties": 1, "maxProperties": 1},
-    metrics_file=_TEXT,
-    notify={"type": "array", "items": _HEARER},
-    schedules={"type": "array", "items": _SCHEDULE},
+    "What `mcpops.yml` may hold.",
+    default_environment=_text("What commands mean without `-e`."),
+    name=_name("The project's name on hosts, where fences are kept under it; that of its directory without it."),
+    journal=_of(
+        "string",
+        "A journal on PostgreSQL for several control nodes, `postgresql://USER@HOST/DATABASE`; a file in `.mcpops/` "
+        "without it. The password is in ~/.pgpass.",
+        pattern="^postgres(ql)?://",
+    ),
+    journal_keys=_of(
+        "array", "Public keys of other control nodes that seal the same journal.", items={"type": "string"}
+    ),
+    anchor=_object("Where sealed heads go.", directory=_text("A directory, as of a mounted share."), s3=_S3)
+    | {"minProperties": 1, "maxProperties": 1},
+    metrics_file=_text("A file of metrics for the textfile collector of a node exporter, written by `schedule tick`."),
+    notify=_of("array", "Who hears what.", items=_HEARER),
+    schedules=_of("array", "What runs by itself.", items=_SCHEDULE),
 )
 
 

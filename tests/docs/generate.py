@@ -18,6 +18,7 @@ import yaml
 
 from mcpops.cli.app import COMMANDS, cli
 from mcpops.cli.common import common_options
+from mcpops.cli.settings import SCHEMA
 from mcpops.core.errors import EXIT_MEANING, ExitCode
 from mcpops.engine.gates import GATES, SETTINGS
 from mcpops.runbook.schema import STEP_SCHEMA
@@ -199,6 +200,29 @@ def _role(role: str) -> str:
     )
 
 
+def settings_page() -> str:
+    """Return the page of `mcpops.yml`."""
+    rows = [f"| `{path}` | {cell(meaning)} |" for path, meaning in _settings("", SCHEMA)]
+    parts = [
+        MADE.format(source="`mcpops.cli.settings`"),
+        "# Settings: `mcpops.yml`",
+        "One file at the top of a project; all of it may be left out. A mistake is told with its line. Durations are "
+        "`90s`, `15m`, `2h` or `7d`; files are relative to the project.",
+        "\n".join(["| Key | Meaning |", "|---|---|", *rows]),
+        "Beside it stands `approvers`, who may approve: see [how to approve](../how-to/approve.md).",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _settings(path: str, rule: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, below in rule.get("properties", {}).items():
+        inside = below.get("items", {}) if "properties" in below.get("items", {}) else below
+        here = f"{path}{name}" + ("[]" if inside is not below else "")
+        must = " Required." if name in rule.get("required", ()) else ""
+        yield here, below["description"] + must
+        yield from _settings(f"{here}.", inside)
+
+
 def json_page() -> str:
     """Return the page of JSON shapes: answers of the real code to a made-up record."""
     parts = [
@@ -217,6 +241,7 @@ def json_page() -> str:
 PAGES = {
     "commands.md": commands_page,
     "exit-codes.md": exit_codes_page,
+    "settings.md": settings_page,
     "step.md": step_page,
     "roles.md": roles_page,
     "json.md": json_page,
