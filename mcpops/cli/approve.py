@@ -66,11 +66,11 @@ def decide_signed(project: Path, record: Record, run: Run, decision: str, key: P
 
 
 def _decide(session: Session, run_id: str, decision: str, key: Path | None, lasts: str = LASTS) -> int:
-    from mcpops.cli import wire  # noqa: PLC0415
     from mcpops.cli.common import seconds  # noqa: PLC0415
     from mcpops.cli.project import find_project  # noqa: PLC0415
+    from mcpops.cli.record import open_record  # noqa: PLC0415
 
-    record = wire.open_record(session)
+    record = open_record(session)
     run = record.journal.run(run_id)
     signed = decide_signed(find_project(session), record, run, decision, key, seconds(lasts))
     said = {"id": run.id, "seq": signed.seq, "decision": decision, "by": signed.by, "plan_digest": run.plan_digest}

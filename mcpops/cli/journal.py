@@ -33,11 +33,11 @@ def journal() -> None:
 @click.pass_obj
 def verify(session: Session, file: Path | None) -> int:
     """Verify that no row was changed, removed, reordered or inserted, that seals are genuine, that anchors fit."""
-    from mcpops.cli import wire  # noqa: PLC0415
+    from mcpops.cli.record import open_record  # noqa: PLC0415
     from mcpops.core.errors import ExitCode, UsageError  # noqa: PLC0415
     from mcpops.journal import export as exported  # noqa: PLC0415
 
-    record = wire.open_record(session)
+    record = open_record(session)
     if file is None:
         verdict, said = _verified(record)
     else:
@@ -90,11 +90,11 @@ def _verified(record: Record) -> tuple[ExitCode, dict[str, Any]]:
 @click.pass_obj
 def export(session: Session, since: int) -> int:
     """Print the rows and seals of the record, one line of JSON each; `journal verify --export` needs nothing else."""
-    from mcpops.cli import wire  # noqa: PLC0415
+    from mcpops.cli.record import open_record  # noqa: PLC0415
     from mcpops.journal.export import lines  # noqa: PLC0415
 
     session.json = False  # it is JSON line by line in any case
-    for line in lines(wire.open_record(session).store, since):
+    for line in lines(open_record(session).store, since):
         if not session.emit(None, line):
             break
     return 0
@@ -105,12 +105,12 @@ def export(session: Session, since: int) -> int:
 @click.pass_obj
 def anchor(session: Session) -> int:
     """Put the last seal where the settings say (`anchor:`); each run that ends does so by itself."""
-    from mcpops.cli import wire  # noqa: PLC0415
+    from mcpops.cli.record import open_record  # noqa: PLC0415
     from mcpops.core.errors import Failed, UsageError  # noqa: PLC0415
     from mcpops.journal import anchor as anchors  # noqa: PLC0415
     from mcpops.objects.store import Exists, open_store  # noqa: PLC0415
 
-    record = wire.open_record(session)
+    record = open_record(session)
     if record.settings.anchor is None:
         raise UsageError(
             "the settings name no place for anchors", hint="anchor: {directory: …} or {s3: …} in mcpops.yml"
@@ -132,13 +132,13 @@ def prune(session: Session, older_than: str) -> int:
     import shutil  # noqa: PLC0415
     from datetime import timedelta  # noqa: PLC0415
 
-    from mcpops.cli import wire  # noqa: PLC0415
     from mcpops.cli.project import STATE  # noqa: PLC0415
+    from mcpops.cli.record import open_record  # noqa: PLC0415
     from mcpops.core.errors import Refused  # noqa: PLC0415
     from mcpops.core.person import whoami  # noqa: PLC0415
     from mcpops.journal import prune as pruning  # noqa: PLC0415
 
-    record = wire.open_record(session)
+    record = open_record(session)
     before = record.clock.now() - timedelta(seconds=seconds(older_than))
     runs = pruning.prunable(record.store, before)
     asked = not runs or session.yes or (session.live and click.confirm(f"let {len(runs)} runs go?", err=True))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcpops.cli.common import tell
-from mcpops.cli.project import STATE, journal_path
+from mcpops.cli.common import Session, tell
+from mcpops.cli.project import STATE, find_project, journal_path
 from mcpops.cli.settings import load_settings
 from mcpops.core.clock import Clock, SystemClock
 from mcpops.core.errors import McpopsError, UsageError
@@ -77,6 +77,11 @@ class Record:
                 tell(f"mcpops: warning: not told yet: {line}")
         except McpopsError as error:
             tell(f"mcpops: warning: notifications wait: {error.message}")
+
+
+def open_record(session: Session) -> Record:
+    """Open the journal of the session's project. Raises UsageError."""
+    return open_journal(find_project(session))
 
 
 def open_journal(project: Path) -> Record:

@@ -38,11 +38,11 @@ def runs() -> None:
 @click.pass_obj
 def list_(session: Session, limit: int) -> int:
     """List runs, the newest first."""
-    from mcpops.cli import wire  # noqa: PLC0415
+    from mcpops.cli.record import open_record  # noqa: PLC0415
     from mcpops.cli.show import interrupted  # noqa: PLC0415
     from mcpops.core.clock import to_text  # noqa: PLC0415
 
-    journal = wire.open_record(session).journal
+    journal = open_record(session).journal
     found = [(run, interrupted(journal, run)) for run in journal.runs(session.environment, limit)]
     rows = [
         {
@@ -76,10 +76,10 @@ def _line(run: Run, left: bool) -> str:
 @click.pass_obj
 def show(session: Session, run_id: str) -> int:
     """Show a run: steps, hosts, what failed first, how long, what to do now."""
-    from mcpops.cli import wire  # noqa: PLC0415
+    from mcpops.cli.record import open_record  # noqa: PLC0415
     from mcpops.cli.show import run_json, run_story  # noqa: PLC0415
 
-    journal = wire.open_record(session).journal
+    journal = open_record(session).journal
     run = journal.run(run_id)
     verbose = bool(session.verbose)
     session.emit(run_json(journal, run), "" if session.json else run_story(journal, run, verbose=verbose))
@@ -92,11 +92,11 @@ def show(session: Session, run_id: str) -> int:
 @click.pass_obj
 def watch(session: Session, run_id: str) -> int:
     """Follow a run until it ends, or until nobody drives it any more; with --json one object a line."""
-    from mcpops.cli import wire  # noqa: PLC0415
+    from mcpops.cli.record import open_record  # noqa: PLC0415
     from mcpops.cli.show import interrupted  # noqa: PLC0415
     from mcpops.model.run import RunState  # noqa: PLC0415
 
-    journal = wire.open_record(session).journal
+    journal = open_record(session).journal
     seen: dict[int, str] = {}
     deadline_s = time.monotonic() + (session.timeout_s or 86_400)
     while True:
@@ -144,8 +144,9 @@ def _tell_end(session: Session, journal: Journal, run: Run, left: bool) -> None:
 def resume(session: Session, run_id: str) -> int:
     """Go on with a run that was interrupted, or that waited and is approved."""
     from mcpops.cli import launch, wire  # noqa: PLC0415
+    from mcpops.cli.record import open_record  # noqa: PLC0415
 
-    found = wire.open_record(session).journal.run(run_id)
+    found = open_record(session).journal.run(run_id)
     session.environment = found.environment
     return launch.resume(session, wire.open_workplace(session), found)
 
@@ -159,12 +160,12 @@ def resume(session: Session, run_id: str) -> int:
 def abandon(session: Session, run_id: str, reason: str, key: Path | None) -> int:
     """Give a run up, and free its environment; it says what it leaves behind."""
     from mcpops.ansible.reap import reap  # noqa: PLC0415
-    from mcpops.cli import wire  # noqa: PLC0415
+    from mcpops.cli.record import open_record  # noqa: PLC0415
     from mcpops.core.errors import Refused  # noqa: PLC0415
     from mcpops.core.person import whoami  # noqa: PLC0415
     from mcpops.journal.abandon import abandon as give_up  # noqa: PLC0415
 
-    record = wire.open_record(session)
+    record = open_record(session)
     run = record.journal.run(run_id)
     question = f"give up {run.runbook} in {run.environment}?"
     if not session.yes and not (session.live and click.confirm(question, err=True)):
@@ -198,9 +199,9 @@ def _signed(project: Path, run_id: str, reason: str, key: Path) -> tuple[str, st
 def export(session: Session, run_id: str) -> int:
     """Print the whole record of a run as one JSON object."""
     session.json = True
-    from mcpops.cli import wire  # noqa: PLC0415
+    from mcpops.cli.record import open_record  # noqa: PLC0415
     from mcpops.cli.show import run_json  # noqa: PLC0415
 
-    journal = wire.open_record(session).journal
+    journal = open_record(session).journal
     session.emit(run_json(journal, journal.run(run_id)), "")
     return 0

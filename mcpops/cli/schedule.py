@@ -29,9 +29,9 @@ def schedule() -> None:
 
 def _open(session: Session) -> tuple[Record, list[Schedule]]:
     """Return the journal and the schedules that are meant: all, or those of -e."""
-    from mcpops.cli import wire  # noqa: PLC0415
+    from mcpops.cli.record import open_record  # noqa: PLC0415
 
-    record = wire.open_record(session)
+    record = open_record(session)
     wanted = [one for one in record.settings.schedules if session.environment in (None, one.environment)]
     return record, wanted
 
@@ -39,8 +39,11 @@ def _open(session: Session) -> tuple[Record, list[Schedule]]:
 def standings(record: Record, schedules: list[Schedule]) -> list[dict[str, Any]]:
     """Return how each schedule stands: last success, next time, overdue or not."""
     from mcpops.core.clock import to_text  # noqa: PLC0415
-    from mcpops.engine.schedule import is_overdue, upcoming  # noqa: PLC0415
     from mcpops.journal.firings import standing  # noqa: PLC0415
+
+    if not schedules:
+        return []
+    from mcpops.engine.schedule import is_overdue, upcoming  # noqa: PLC0415
 
     now, rows = record.clock.now(), []
     for one in schedules:

@@ -8,8 +8,6 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from cronsim import CronSim, CronSimError
-from jsonschema import Draft202012Validator
 
 from mcpops.cli.common import seconds
 from mcpops.cli.project import SETTINGS_FILE, read_settings
@@ -140,8 +138,8 @@ class _Reader:
 
     def settings(self, project: Path) -> Settings:
         said: dict[str, Any] = plain(self._root) if self._root is not None else {}
-        for error in sorted(Draft202012Validator(SCHEMA).iter_errors(said), key=lambda error: list(error.path)):
-            raise self._bad(error.absolute_path, error.message)
+        if not isinstance(said, dict) or set(said) - {"default_environment"}:
+            self._validate(said)
         schedules = said.get("schedules", [])
         return Settings(
             name=said.get("name") or project.resolve().name,
@@ -155,7 +153,15 @@ class _Reader:
             ),
         )
 
+    def _validate(self, said: object) -> None:
+        from jsonschema import Draft202012Validator  # noqa: PLC0415 - 0.1 s, that most projects need not wait for
+
+        for error in sorted(Draft202012Validator(SCHEMA).iter_errors(said), key=lambda error: list(error.path)):
+            raise self._bad(error.absolute_path, error.message)
+
     def _schedule(self, n: int, said: Mapping[str, Any]) -> Schedule:
+        from cronsim import CronSim, CronSimError  # noqa: PLC0415
+
         at = ("schedules", n)
         misfire = said.get("misfire", "skip")
         within = misfire["within"] if isinstance(misfire, dict) else None

@@ -28,14 +28,29 @@ def status(session: Session) -> int:
     """Show what serves, who holds the lease, the last runs, and what is overdue."""
     from mcpops.cli.project import find_environment  # noqa: PLC0415
     from mcpops.cli.targets import fronts_of  # noqa: PLC0415
-    from mcpops.remote.fleet import Fleet  # noqa: PLC0415
 
     environment = find_environment(session)
-    with Fleet.open(fronts_of(environment), session.timeout_s or 10.0) as fleet:
-        data = {**_fronts(fleet), **_journal(environment), "certificates": _certificates(fleet)}
+    fronts = fronts_of(environment, required=False)
+    if fronts:
+        from mcpops.remote.fleet import Fleet  # noqa: PLC0415
+
+        with Fleet.open(fronts, session.timeout_s or 10.0) as fleet:
+            data = {**_fronts(fleet), **_journal(environment), "certificates": _certificates(fleet)}
+    else:
+        data = {**_NO_FRONTS, **_journal(environment)}
     data = {"environment": environment.name, **data}
     session.emit(data, _text(data))
-    return int(ExitCode.OK if data["agreed"] and not data["journal_error"] else ExitCode.UNKNOWN)
+    return int(ExitCode.UNKNOWN if data["agreed"] is False or data["journal_error"] else ExitCode.OK)
+
+
+# Of an environment whose runs are all that there is to it.
+_NO_FRONTS: dict[str, Any] = {
+    "active": {"slot": None, "release": None, "since": None},
+    "slots": {},
+    "fronts": {},
+    "agreed": None,
+    "certificates": [],
+}
 
 
 def _fronts(fleet: Fleet) -> dict[str, Any]:
@@ -181,11 +196,11 @@ def _why(error: Exception) -> str:
 
 def _text(data: dict[str, Any]) -> str:
     active = data["active"]
-    serves = (
-        f"{active['release']} on {active['slot']} since {active['since']}" if active["release"] else "nothing serves"
-    )
+    serves = f"{active['release']} on {active['slot']} since {active['since']}" if active["release"] else "no fronts"
+    if data["fronts"] and not active["release"]:
+        serves = "nothing serves"
     lines = [f"{data['environment']}: {serves}"]
-    if not data["agreed"]:
+    if data["agreed"] is False:
         lines.append("  THE FRONTS DO NOT AGREE, or one does not answer: `mcpops rollback --sync` brings them together")
     if data["journal_error"]:
         lines.append(f"  THE JOURNAL CANNOT BE READ: {data['journal_error']}; `mcpops rollback` works without it")

@@ -14,8 +14,8 @@ from mcpops.ansible.vault import Vault, open_vault
 from mcpops.cli.common import Session
 from mcpops.cli.direct import SETTINGS as DIRECT_SETTINGS
 from mcpops.cli.direct import direct_executors
-from mcpops.cli.project import Environment, find_environment, find_project
-from mcpops.cli.record import Record, open_journal
+from mcpops.cli.project import Environment, find_environment
+from mcpops.cli.record import Record, open_record
 from mcpops.core.errors import UsageError
 from mcpops.core.redaction import Redactor
 from mcpops.engine import approvers
@@ -33,11 +33,6 @@ from mcpops.runbook.search import SearchPath
 KEPT = "files"  # beside the snapshot of a run: files that were given to it, such as its release
 FRONTS = "fronts"  # the inventory group of the hosts that a deploy acts on
 NAMES = (*SETTINGS, *DIRECT_SETTINGS)  # the variables of an inventory that gates and direct steps read
-
-
-def open_record(session: Session) -> Record:
-    """Open the journal of the session's project. Raises UsageError."""
-    return open_journal(find_project(session))
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ LOOK_S = 1.0  # between two looks into a journal that nobody wakes us for
 @click.pass_obj
 def worker(session: Session, once: bool) -> int:
     """Drive queued runs, and those whose worker is gone, one at a time, until told to stop."""
-    from mcpops.cli import wire  # noqa: PLC0415
+    from mcpops.cli.record import open_record  # noqa: PLC0415
     from mcpops.engine.dispatch import Dispatcher  # noqa: PLC0415
 
-    record = wire.open_record(session)
+    record = open_record(session)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

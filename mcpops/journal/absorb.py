@@ -34,10 +34,14 @@ def absorb(store: Store, clock: Clock, files: Iterable[Path]) -> list[str]:
     A file that is no such record, or a copy of one under another name, is left alone: it is somebody's evidence, not
     ours to judge. Of several processes that find a record at once, one takes it in.
     """
+    found = sorted(files)
+    if not found:
+        return []
     with store.read() as connection:
-        known = set(connection.execute(select(tables.run.c.id)).scalars())
+        named = tables.run.c.id.in_([path.stem for path in found])
+        known = set(connection.execute(select(tables.run.c.id).where(named)).scalars())
     taken = []
-    for path in sorted(files):
+    for path in found:
         if path.stem in known:
             continue
         try:

@@ -30,7 +30,7 @@ def save_targets(path: Path, targets: Sequence[Target], inventory_digest: str) -
 
 
 def load_targets(path: Path, inventory_digest: str | None) -> list[Target] | None:
-    """Return the saved targets; None when there are none, or when they are of another inventory than this.
+    """Return the saved targets; None when nothing was saved, or when they are of another inventory than this.
 
     With `inventory_digest` None they are taken whatever the inventory says now: the last resort of a rollback.
     """
@@ -38,6 +38,7 @@ def load_targets(path: Path, inventory_digest: str | None) -> list[Target] | Non
         saved = json.loads(path.read_text(encoding="utf-8"))
         if saved["schema"] != SCHEMA or inventory_digest not in (None, saved["inventory_digest"]):
             return None
-        return [Target(**row) for row in saved["targets"] if set(row) <= _NAMES] or None
+        found = [Target(**row) for row in saved["targets"] if set(row) <= _NAMES]
+        return found if len(found) == len(saved["targets"]) else found or None
     except (OSError, ValueError, KeyError, TypeError):
         return None
