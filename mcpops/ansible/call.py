@@ -23,8 +23,8 @@ class PlayCall:
     a `{{` in them is never a template; a value may be a `core.secret.Secret`, at any depth. `secrets` are further
     values to take out of the results. `environment` is added to the minimal environment of the play. `local`: every
     host is this machine, so what Ansible copies to its hosts is removed with the attempt. `scope` is for what `fence`
-    counts on hosts (none: they keep no fence), `here` the same on this machine, and `deadline` the file that says how
-    long the lease counts.
+    counts on hosts (none: they keep no fence), `here` the same on this machine, `beside` fence files of services on
+    the hosts, and `deadline` the file that says how long the lease counts.
     """
 
     name: str
@@ -48,6 +48,7 @@ class PlayCall:
     local: bool = False
     scope: str | None = None
     here: str = ""
+    beside: tuple[str, ...] = ()
     deadline: Path | None = None
 
     @property

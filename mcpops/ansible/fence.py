@@ -5,7 +5,8 @@ Our connection plugins (`connection/`) ask here before each command. Two things 
 - the deadline of the lease, kept by the run's heartbeat in a file of this machine (CLOCK_BOOTTIME, which goes on while
   the machine sleeps): a controller that was frozen and wakes is stopped by it before it reaches anybody;
 - the host, which keeps the highest fence number that it has seen in `~/.mcpops/fence/SCOPE/` of the login user, one
-  empty file a number, so that two controllers need no lock to agree on the highest.
+  empty file a number, so that two controllers need no lock to agree on the highest. The fence of a service there
+  (`mcpops.hostside`) counts as well: a rollback raises that one, and stops the plays of the deploy too.
 
 A command announces itself (`.NUMBER.PID`) before it looks, and a watchdog beside it looks again each second: when a
 higher number comes, or the connection that started it is gone, it ends the command and all below it. Whoever brings a
@@ -19,6 +20,7 @@ password. A host where the number cannot be kept (disk full, read-only) obeys: t
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shlex
 import time
@@ -32,6 +34,7 @@ HERE = "MCPOPS_FENCE_HERE"  # the scope on this machine: other projects of the s
 NUMBER = "MCPOPS_FENCE_NUMBER"
 ROOT = "MCPOPS_FENCE_ROOT"  # the attempt's private directory, where a refusal is told
 DEADLINE = "MCPOPS_FENCE_DEADLINE"  # the file with the end of the lease
+BESIDE = "MCPOPS_FENCE_BESIDE"  # fence files of services on the hosts, which a rollback raises
 EXIT_FENCED = 96  # of a command that a host refused; no shell and no module of Ansible's uses it
 HOME = ".mcpops/fence"
 TOLD = "fenced"  # the file in ROOT
@@ -41,7 +44,10 @@ TOLD = "fenced"  # the file in ROOT
 # all have 13 digits until the year 2286.
 _SCRIPT = """\
 d="$HOME/{home}/{scope}" n={number}
-top() {{ h=0; for f in "$d"/[0-9]*; do [ -e "$f" ] && h=${{f##*/}}; done; }}
+top() {{ h=0; for f in "$d"/[0-9]*; do [ -e "$f" ] && h=${{f##*/}}; done
+  for f in {beside}; do
+    [ -r "$f" ] && x=$(sed -n 's/.*"fence": *\\([0-9]*\\).*/\\1/p' "$f") && [ "${{x:-0}}" -gt "$h" ] && h=$x
+  done; }}
 kin() {{ for c in $(pgrep -P "$1"); do [ "$c" = "$me" ] || kin "$c"; done
   [ "$1" = $$ ] || kill -9 "$1" 2>/dev/null || sudo -n kill -9 "$1" 2>/dev/null; }}
 no() {{ rm -f "$a"; echo "mcpops: fenced by $h" >&2; exit {refused}; }}
@@ -101,6 +107,7 @@ class Fence:
     number: int
     root: Path
     deadline: Path | None
+    beside: tuple[str, ...] = ()
 
     @classmethod
     def of_environment(cls) -> Fence | None:
@@ -108,14 +115,20 @@ class Fence:
         said = os.environ.get(NUMBER)
         if not said:
             return None
-        deadline = os.environ.get(DEADLINE)
+        deadline, beside = os.environ.get(DEADLINE), os.environ.get(BESIDE, "").split("\n")
         return cls(
-            os.environ[SCOPE], os.environ[HERE], int(said), Path(os.environ[ROOT]), Path(deadline) if deadline else None
+            scope=os.environ[SCOPE],
+            here=os.environ[HERE],
+            number=int(said),
+            root=Path(os.environ[ROOT]),
+            deadline=Path(deadline) if deadline else None,
+            beside=tuple(filter(None, beside)),
         )
 
     def wrap(self, command: str) -> str:
         """Return a command that a host runs only if it has seen no higher number."""
         values = {"home": HOME, "scope": self.scope, "number": self.number, "refused": EXIT_FENCED}
+        values["beside"] = shlex.join(self.beside)
         return f"/bin/sh -c {shlex.quote(_SCRIPT.format(**values, command=command))}"
 
     def require_lease(self) -> None:
@@ -141,6 +154,11 @@ class Fence:
                 self.refuse("localhost", f"fenced by {numbers[-1]}")
             for older in numbers[:-1]:
                 (home / str(older)).unlink(missing_ok=True)
+        for path in self.beside:
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                raised = int(json.loads(Path(path).read_text(encoding="utf-8"))["fence"])
+                if raised > self.number:
+                    self.refuse("localhost", f"fenced by {raised}")
 
     def refuse(self, host: str, why: str) -> None:
         """Tell the attempt, past whatever the play makes of an error, and raise Refused."""

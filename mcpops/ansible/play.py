@@ -169,6 +169,7 @@ def _fence(call: PlayCall) -> dict[str, str]:
     if call.scope is None:
         return {}
     said = {fence.SCOPE: call.scope, fence.HERE: call.here or call.scope, fence.NUMBER: str(call.fence)}
+    said |= {fence.BESIDE: "\n".join(call.beside)} if call.beside else {}
     return said | ({fence.DEADLINE: str(call.deadline)} if call.deadline else {})
 
 

@@ -32,21 +32,27 @@ CONNECT_S = 10.0
 )
 @click.option("--to", metavar="RELEASE", help="Back to this release, not to the last verified one.")
 @click.option("--sync", is_flag=True, help="Only bring fronts that were away to what the others serve.")
+@click.option("--reason", metavar="TEXT", help="Why; it stands in the record, and in what is told.")
 @common_options
 @click.pass_obj
-def rollback(session: Session, to: str | None, sync: bool) -> int:
-    """Go back to the last release whose verify passed, at once, on every front that answers."""
+def rollback(session: Session, to: str | None, sync: bool, reason: str | None) -> int:
+    """Go back to the last release whose verify passed, at once, on every front that answers.
+
+    No approval and no freeze window stops it; it is recorded, and told on every channel that hears of `rollback`.
+    """
     if to and sync:
         raise click.UsageError("--to and --sync exclude each other")
     from mcpops.cli.project import find_environment  # noqa: PLC0415 - --help needs none of it
 
     environment = find_environment(session)
-    done, record = _do(session, environment, to, sync=sync)
+    done, record = _do(session, environment, to, sync=sync, reason=reason)
     _tell(session, environment, done, record)
     return int(done.code)
 
 
-def _do(session: Session, environment: Environment, to: str | None, *, sync: bool) -> tuple[Rollback, dict[str, Any]]:
+def _do(
+    session: Session, environment: Environment, to: str | None, *, sync: bool, reason: str | None
+) -> tuple[Rollback, dict[str, Any]]:
     from mcpops.remote.fleet import Fleet  # noqa: PLC0415
 
     timeout_s = session.timeout_s or CONNECT_S
@@ -63,6 +69,7 @@ def _do(session: Session, environment: Environment, to: str | None, *, sync: boo
         clock = SystemClock()
         order = Order(run=new_run_id(clock.now()), to=to, sync=sync)
         directory, asked = environment.state / "rollbacks", {"to": to, "sync": sync}
+        asked |= {"why": reason} if reason else {}
         record = RollbackRecord(directory, order.run, environment.name, whoami(), clock.now(), asked)
         notes = Notes(session, record)
         fleet.greet(timeout_s, QUICK_S)

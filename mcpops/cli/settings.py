@@ -18,7 +18,7 @@ from mcpops.model.settings import Hearer, Settings
 from mcpops.runbook.nodes import items, line, plain
 
 # What a channel can hear of: how a run ended, that it waits or was left, and that a schedule has no success.
-EVENTS = ("done", "failed", "rolled_back", "waiting", "broken", "abandoned", "interrupted", "overdue")
+EVENTS = ("done", "failed", "rolled_back", "waiting", "broken", "abandoned", "interrupted", "overdue", "rollback")
 LOUD = tuple(event for event in EVENTS if event not in ("done", "abandoned"))  # what a channel hears without `events`
 
 

@@ -101,7 +101,9 @@ class Workplace:
         environment = self.environment
         scope = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{self.record.settings.name}.{environment.name}")
         here = hashlib.sha256(str(environment.project.resolve()).encode()).hexdigest()[:12]
-        return Place(vault, planned.local, scope, f"{scope}.{here}")
+        homes = (planned.variables[host].get("service_state_dir") for host in planned.groups.get(FRONTS, ()))
+        beside = tuple(dict.fromkeys(f"{home}/fence" for home in homes if home))
+        return Place(vault, planned.local, scope, f"{scope}.{here}", beside)
 
     def _gate_inputs(self, run: Run, planned: Inventory) -> list[GateInputs]:
         """Return what gates decide from: as the run was planned, and as it is today."""

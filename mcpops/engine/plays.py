@@ -20,13 +20,15 @@ FENCED = "fenced"  # how the module `hostside` begins its message when a host re
 class Place:
     """What holds for every play of a run: its vault, whether all hosts of its inventory are this machine, its scope.
 
-    Hosts keep one highest fence for each `scope`, and this machine for `here`: see `mcpops.ansible.fence`.
+    Hosts keep one highest fence for each `scope`, and this machine for `here`; the files `beside` are the fences of
+    services there, which a rollback raises: see `mcpops.ansible.fence`.
     """
 
     vault: Vault
     local: bool
     scope: str
     here: str
+    beside: tuple[str, ...] = ()
 
 
 class PlayExecution:
@@ -61,6 +63,7 @@ class PlayExecution:
             minimum_checks=step.minimum_checks,
             scope=self._place.scope,
             here=self._place.here,
+            beside=self._place.beside,
             deadline=context.deadline,
         )
         report = run_play(call, context.on_result, context.cancel)

@@ -125,9 +125,9 @@ def _write(connection: Connection, store: Store, clock: Clock, told: Mapping[str
         connection.execute(insert(tables.result), rows)
     _raise_fence(connection, told["environment"], told["fence"])
     body = _body(told, outcome)
-    announce(
-        connection, store, run_id, at=clock.now(), body={key: told[key] for key in ("state", "exit_code", "reason")}
-    )
+    # Whatever asks for approvals is passed by: the person on call acts, and everybody hears of it.
+    ended = {key: told[key] for key in ("state", "exit_code", "reason")} | {"why": told["parameters"].get("why")}
+    announce(connection, store, run_id, at=clock.now(), event="rollback", body=ended)
     seal.append(connection, store.sealer, run_id=run_id, at=to_text(clock.now()), kind="absorbed", body=body)
 
 

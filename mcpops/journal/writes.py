@@ -203,12 +203,15 @@ def queue(
         connection.execute(insert(tables.snapshot).values(run_id=run_id, tar=tar))
 
 
-def announce(connection: Connection, store: Store, run_id: str, *, at: datetime, body: Mapping[str, Any]) -> None:
-    """Write the notices of a run that ended or waits, for the channels that want to hear of that."""
+def announce(
+    connection: Connection, store: Store, run_id: str, *, at: datetime, body: Mapping[str, Any], event: str = ""
+) -> None:
+    """Write the notices of a run that ended or waits, for the channels that hear of that `event` (else: its state)."""
+    event = event or str(body["state"])
     run = connection.execute(select(tables.run).where(tables.run.c.id == run_id)).one()
-    channels = store.wanted(run.environment, str(body["state"]), run.schedule)
+    channels = store.wanted(run.environment, event, run.schedule)
     same = ("environment", "runbook", "plan_digest", "requested_by", "schedule")
-    told = {"event": str(body["state"]), "run": run_id, **{name: getattr(run, name) for name in same}, **body}
+    told = {"event": event, "run": run_id, **{name: getattr(run, name) for name in same}, **body}
     outbox.enqueue(connection, channels, run_id=run_id, at=at, body=told)
 
 

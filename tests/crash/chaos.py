@@ -110,9 +110,10 @@ class Looked(Play):
 
     def act(self) -> AttemptReport:
         name = self._context.step.name.removeprefix("probe ").replace(" ", "-")
+        fails = name == f"step{FAILING.get(int(self._context.run.id.rpartition('-')[2]))}"
         ended = any(line[1:3] == [self._context.run.id, name] and line[4] == "end" for line in self._setting.log)
         row = Result(host="host", task="look", outcome=Outcome.OK)
-        outputs = {PROBE: DONE} if ended else {}
+        outputs = {PROBE: DONE} if ended and not fails else {}
         return AttemptReport(outcome=Outcome.OK, results=(row,), outputs=outputs)
 
 

@@ -154,6 +154,24 @@ def test_after_kill_9_a_pipelined_command_on_the_host_ends_by_itself(far, scope,
     assert marks == [], "no command says that it runs"
 
 
+def test_a_rollback_raises_the_fence_of_a_service_and_stops_plays_too(far, scope, tmp_path):
+    effect, began, service = tmp_path / "effect", tmp_path / "began", tmp_path / "service-fence"
+    service.write_text(json.dumps({"fence": LOW, "run": "this"}))
+    slow = tasks(f"touch {began}; sleep 20; echo low >> {effect}", f"echo low >> {effect}")
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(play, call(far, scope, slow, beside=("/nowhere/fence", str(service))))
+        eventually(began.exists, 20, "the slow command runs")
+        service.write_text(json.dumps({"fence": HIGH, "run": "rollback"}))
+        with pytest.raises(Fenced, match="may not act"):
+            first.result(30)
+
+    assert not effect.exists()
+    local = f"    - ansible.builtin.shell: echo low >> {effect}\n      delegate_to: localhost\n"
+    with pytest.raises(Fenced):
+        play(call(far, f"{scope}-b", local, LOW, here=scope, beside=(str(service),)))
+    assert not effect.exists()
+
+
 def test_what_the_command_says_and_how_it_ends_pass_through(far, scope):
     text = tasks("echo out; echo err >&2; exit 7") + "      register: seen\n      failed_when: seen.rc != 7\n"
     text += "    - ansible.builtin.assert: {that: [seen.stdout == 'out', seen.stderr == 'err']}\n"
