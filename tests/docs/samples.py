@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from mcpops.cli.app import main
-from mcpops.cli.launch import Plan, _cutover
+from mcpops.cli.launch import _cutover
+from mcpops.cli.plan import Plan
 from mcpops.core.errors import ExitCode
 from mcpops.deploy.fleet_state import FrontState, KnownRelease, SlotState
 from mcpops.deploy.plan import RollbackPlan, plan_rollback
@@ -26,6 +26,7 @@ from mcpops.journal.writes import RunWriter
 from mcpops.model.outcome import AttemptReport, Outcome, Result
 from mcpops.model.run import Request, Run, RunState, StepState
 from mcpops.model.step import Step, StepKind
+from tests.people import Person
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 RUN, WAITING = "20261124-120000-c0ffee", "20261124-121500-ace0fb"
@@ -140,8 +141,9 @@ def _observed(run: Run) -> dict[str, Any]:
 
 
 def _decision(project: Path) -> Any:
-    with mock.patch("mcpops.core.person.whoami", return_value="bob"):
-        return _say(project, "approve", WAITING)
+    bob = Person.make(project, "bob@example.com")
+    (project / "approvers").write_text(bob.line)
+    return _say(project, "approve", WAITING, "--key", str(bob.key))
 
 
 def _rollback(project: Path) -> dict[str, Any]:
