@@ -8,7 +8,7 @@ UV     := $(BIN)/uv
 export UV_SYSTEM_CERTS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit lint bench-cutover bench-faults bench-rollback bench-figures chaos docs lock clean
+.PHONY: help install demo test unit lint bench-cutover bench-faults bench-rollback bench-figures bench-engine chaos docs lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ bench-faults: $(VENV)/.installed .venv-mcp1/.installed ## The new slot breaks af
 
 bench-rollback: $(VENV)/.installed wheelhouse/.filled ## mcpops rollback against ansible-playbook, in one run
 	$(BIN)/python -m tests.bench.rollback build/bench
+
+bench-engine: $(VENV)/.installed ## What the engine costs over ansible-playbook, in the journal, and with 10,000 runs
+	$(BIN)/python -m tests.bench.engine build/bench
 
 chaos: $(VENV)/.installed ## Workers killed at random, 400 times on each database; and without the reaper
 	$(BIN)/python -m tests.crash.chaos

@@ -35,7 +35,9 @@ NUMBER = "MCPOPS_FENCE_NUMBER"
 ROOT = "MCPOPS_FENCE_ROOT"  # the attempt's private directory, where a refusal is told
 DEADLINE = "MCPOPS_FENCE_DEADLINE"  # the file with the end of the lease
 BESIDE = "MCPOPS_FENCE_BESIDE"  # fence files of services on the hosts, which a rollback raises
-EXIT_FENCED = 96  # of a command that a host refused; no shell and no module of Ansible's uses it
+EXIT_FENCED = 96  # of a command that a host refused, together with SAYS; no shell and no module of Ansible's uses it
+EXIT_HELD = 97  # the same, of one that was not begun because an earlier controller's goes on
+SAYS = "mcpops: "
 HOME = ".mcpops/fence"
 TOLD = "fenced"  # the file in ROOT
 
@@ -50,20 +52,22 @@ top() {{ h=0; for f in "$d"/[0-9]*; do [ -e "$f" ] && h=${{f##*/}}; done
   done; }}
 kin() {{ for c in $(pgrep -P "$1"); do [ "$c" = "$me" ] || kin "$c"; done
   [ "$1" = $$ ] || kill -9 "$1" 2>/dev/null || sudo -n kill -9 "$1" 2>/dev/null; }}
-no() {{ rm -f "$a"; echo "mcpops: fenced by $h" >&2; exit {refused}; }}
+no() {{ rm -f "$a"; echo "{says}fenced by $h" >&2; exit {refused}; }}
 a="$d/.$n.$$"
 if [ ! -e "$d/$n" ]; then mkdir -p "$d" && chmod 700 "$d" && true >"$d/$n"; new=1; else new=; fi 2>/dev/null
 true 2>/dev/null >"$a"
 top
 [ "$h" -gt "$n" ] && no
+for f in "$d"/.[0-9]*.[0-9]*; do
+  m=${{f#"$d"/.}} p=${{f##*.}}; m=${{m%.*}} t=0
+  [ -e "$f" ] && [ "$m" -lt "$n" ] || continue
+  while grep -qs {home} "/proc/$p/cmdline"; do
+    t=$((t+1))
+    [ $t -gt 20 ] && rm -f "$a" && echo "{says}a command under fence $m does not end" >&2 && exit {held}
+    sleep 0.5
+  done; rm -f "$f"
+done
 if [ "$new" ]; then
-  for f in "$d"/.[0-9]*.[0-9]*; do
-    m=${{f#"$d"/.}} p=${{f##*.}}; m=${{m%.*}} t=0
-    [ -e "$f" ] && [ "$m" -lt "$n" ] || continue
-    while grep -qs {home} "/proc/$p/cmdline"; do
-      t=$((t+1)); [ $t -gt 20 ] && echo "mcpops: a command under fence $m does not end" >&2 && exit {refused}; sleep 0.5
-    done; rm -f "$f"
-  done
   for f in "$d"/[0-9]*; do [ "${{f##*/}}" -lt "$n" ] && rm -f "$f"; done
 fi
 read -r x </proc/$$/stat; set -- ${{x##*)}}; u=$2
@@ -98,6 +102,10 @@ class Refused(Exception):
     """The right to act is gone; says why."""
 
 
+class Held(Exception):
+    """A command of an earlier controller goes on; says so. Who comes may act once it ended."""
+
+
 @dataclass(frozen=True)
 class Fence:
     """What an attempt's plugins know: its number, for what it counts, and where a refusal is told."""
@@ -127,9 +135,24 @@ class Fence:
 
     def wrap(self, command: str) -> str:
         """Return a command that a host runs only if it has seen no higher number."""
-        values = {"home": HOME, "scope": self.scope, "number": self.number, "refused": EXIT_FENCED}
+        values = {
+            "home": HOME,
+            "scope": self.scope,
+            "number": self.number,
+            "refused": EXIT_FENCED,
+            "held": EXIT_HELD,
+            "says": SAYS,
+        }
         values["beside"] = shlex.join(self.beside)
         return f"/bin/sh -c {shlex.quote(_SCRIPT.format(**values, command=command))}"
+
+    def judge(self, host: str, code: int, said: str) -> None:
+        """Raise Refused when a host refused a wrapped command, Held when an earlier one still goes on there."""
+        _, found, why = said.rpartition(SAYS)
+        if found and code == EXIT_FENCED:
+            self.refuse(host, why.strip().partition("\n")[0])
+        if found and code == EXIT_HELD:
+            raise Held(why.strip().partition("\n")[0])
 
     def require_lease(self) -> None:
         """Raise Refused once the lease of the run ended without a renewal; tell it."""

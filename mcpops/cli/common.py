@@ -22,12 +22,14 @@ LONGEST_S = 366 * 86_400  # of any duration on the command line: what is longer 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-def seconds(text: str) -> int:
+def seconds(text: str, longest_s: int = LONGEST_S) -> int:
     """Return `90`, `90s`, `15m`, `2h` or `7d` as seconds. Raises UsageError."""
     found = re.fullmatch(r"(\d{1,9})([smhd]?)", text, re.ASCII)
-    length_s = int(found[1]) * _UNITS[found[2]] if found else LONGEST_S + 1
-    if length_s > LONGEST_S:
-        raise UsageError(f"{text!r} is no duration, or longer than a year", hint="for example 90s, 15m, 2h or 7d")
+    length_s = int(found[1]) * _UNITS[found[2]] if found else longest_s + 1
+    if length_s > longest_s:
+        raise UsageError(
+            f"{text!r} is no duration, or longer than {longest_s // 86_400} days", hint="for example 90s, 15m, 2h or 7d"
+        )
     return length_s
 
 

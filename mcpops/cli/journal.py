@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mcpops.cli.common import Session, common_options, seconds
+from mcpops.cli.common import LONGEST_S, Session, common_options, seconds
 
 if TYPE_CHECKING:
     from mcpops.cli.record import Record
@@ -139,7 +139,7 @@ def prune(session: Session, older_than: str) -> int:
     from mcpops.journal import prune as pruning  # noqa: PLC0415
 
     record = open_record(session)
-    before = record.clock.now() - timedelta(seconds=seconds(older_than))
+    before = record.clock.now() - timedelta(seconds=seconds(older_than, 100 * LONGEST_S))
     runs = pruning.prunable(record.store, before)
     asked = not runs or session.yes or (session.live and click.confirm(f"let {len(runs)} runs go?", err=True))
     if not asked:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +13,7 @@ from mcpops.core.errors import ExitCode, McpopsError
 
 if TYPE_CHECKING:
     from mcpops.cli.record import Record
+    from mcpops.engine.dispatch import Dispatcher
 
 AGAIN_S = 5.0  # before the next try at a queue that is out of reach
 LOOK_S = 1.0  # between two looks into a journal that nobody wakes us for
@@ -42,25 +42,24 @@ def worker(session: Session, once: bool) -> int:
         return int(ExitCode.OK)
     session.say(f"worker: waiting for runs in {record.store.backend.name}")
     if record.settings.journal:
-        _serve_queue(record, dispatcher.take, stop)
+        _serve_queue(record, dispatcher, stop)
     else:
         dispatcher.serve(stop, LOOK_S, record.tell_outside)
     return int(ExitCode.OK)
 
 
-def _serve_queue(record: Record, take: Callable[[str], bool], stop: threading.Event) -> None:
+def _serve_queue(record: Record, dispatcher: Dispatcher, stop: threading.Event) -> None:
     """Work on what procrastinate brings, as long as the journal too says that it may run."""
     from mcpops.cli.wake import serve  # noqa: PLC0415
-    from mcpops.journal.queue import runnable  # noqa: PLC0415
 
     def work(run_id: str) -> None:
-        if run_id in runnable(record.store, record.clock):
-            take(run_id)
+        if run_id in dispatcher.runnable():
+            dispatcher.take(run_id)
 
     def sweep() -> list[str]:
         record.tell_outside()
         try:
-            return runnable(record.store, record.clock)
+            return dispatcher.runnable()
         except McpopsError:
             return []  # out of reach for a while; what it holds stays true
 

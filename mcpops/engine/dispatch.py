@@ -29,14 +29,17 @@ class Dispatcher:
     say: Callable[[str], None]
     _aside: dict[str, float] = field(default_factory=dict)
 
-    def step(self) -> bool:
-        """Drive one run, if one may run now; return whether there was one."""
+    def runnable(self) -> list[str]:
+        """Return what this worker may drive now."""
         now_s = self.clock.monotonic_s()
-        run_id = next((one for one in runnable(self.store, self.clock) if self._aside.get(one, 0.0) <= now_s), None)
-        return run_id is not None and self.take(run_id)
+        return runnable(self.store, self.clock, [one for one, until_s in self._aside.items() if until_s > now_s])
+
+    def step(self) -> bool:
+        """Drive one run, if one may run now; return whether there was one: then it is worth to look again."""
+        return any(self.take(run_id) for run_id in self.runnable()[:1])
 
     def take(self, run_id: str) -> bool:
-        """Drive a run that may run now; return whether this worker had it."""
+        """Drive a run that may run now; return whether this worker had it, or set it aside."""
         try:
             self.drive(run_id)
         except Busy:
@@ -44,7 +47,6 @@ class Dispatcher:
         except McpopsError as error:
             self._aside[run_id] = self.clock.monotonic_s() + SET_ASIDE_S
             self.say(f"run {run_id} is set aside: {': '.join(filter(None, (error.message, error.detail)))}")
-            return False
         return True
 
     def serve(self, stop: threading.Event, wait_s: float, idle: Callable[[], None]) -> None:

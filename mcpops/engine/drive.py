@@ -139,7 +139,8 @@ class Driver:
         if not self.writer.lease.dirty:
             return
         run = self._run()
-        context = self._context(run, run.steps[0], replace(run.steps[0].step, name="barrier", timeout_s=BARRIER_S))
+        step = replace(run.steps[0].step, name="barrier", timeout_s=BARRIER_S, minimum_hosts=None, minimum_checks=1)
+        context = self._context(run, run.steps[0], step)
         report = self._ask(self.executors.barrier, context)
         self._require_lease()
         if not report.outcome.good:

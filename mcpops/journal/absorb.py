@@ -15,7 +15,7 @@ from sqlalchemy.exc import StatementError
 from mcpops.core.canonical import digest
 from mcpops.core.clock import Clock, from_text, to_text
 from mcpops.core.errors import ExitCode
-from mcpops.journal import seal, tables
+from mcpops.journal import ledger, seal, tables
 from mcpops.journal.store import Store
 from mcpops.journal.writes import announce, state_after
 from mcpops.model.outcome import Outcome, Result
@@ -40,6 +40,8 @@ def absorb(store: Store, clock: Clock, files: Iterable[Path]) -> list[str]:
     with store.read() as connection:
         named = tables.run.c.id.in_([path.stem for path in found])
         known = set(connection.execute(select(tables.run.c.id).where(named)).scalars())
+        if {path.stem for path in found} - known:
+            known |= ledger.pruned(connection)  # let go is not the same as not taken in
     taken = []
     for path in found:
         if path.stem in known:

@@ -49,18 +49,19 @@ def enqueue(
         chain.append(connection, run_id=run_id, at=when, kind="notice", body=kept)
 
 
-def claim(store: Store, clock: Clock, limit: int = 20) -> list[Notice]:
-    """Return notices whose time has come, and keep others from trying them for a minute."""
+def claim(store: Store, clock: Clock) -> Notice | None:
+    """Return the oldest notice whose time has come, and keep others from trying it for a minute; None without one."""
     now, notice = clock.now(), tables.notice
     due = notice.c.delivered_at.is_(None) & (notice.c.next_at <= to_text(now))
     with store.read() as connection:  # mostly there is none, and then nothing is locked
         if connection.execute(select(notice.c.id).where(due).limit(1)).first() is None:
-            return []
+            return None
     with store.write() as connection:
-        rows = connection.execute(select(notice).where(due).order_by(notice.c.at).limit(limit)).all()
-        mine = notice.c.id.in_([row.id for row in rows])
-        connection.execute(update(notice).where(mine).values(next_at=to_text(now + CLAIM)))
-    return [Notice(row.id, row.run_id, row.channel, row.body, row.tries) for row in rows]
+        row = connection.execute(select(notice).where(due).order_by(notice.c.next_at, notice.c.at).limit(1)).first()
+        if row is None:
+            return None
+        connection.execute(update(notice).where(notice.c.id == row.id).values(next_at=to_text(now + CLAIM)))
+    return Notice(row.id, row.run_id, row.channel, row.body, row.tries)
 
 
 def delivered(store: Store, clock: Clock, notice: Notice) -> None:

@@ -105,6 +105,8 @@ class Postgres:
     def begin_read(self, connection: Connection) -> None:
         """Begin a transaction that sees one state."""
         connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        # A reader keeps nobody waiting: whoever verifies a long record may think between two questions.
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
 
     def explain(self, error: BaseException | None) -> McpopsError | None:
         """Return the error of ours for one of PostgreSQL's, or None when it tells of a bug."""

@@ -11,6 +11,7 @@ from mcpops.journal import seal, tables
 from mcpops.journal.store import Store
 from mcpops.model.run import RunState
 
+_AT_ONCE = 1000  # runs a transaction: databases bound the values of a statement, and others want to write too
 _OF_A_RUN = (tables.result, tables.attempt, tables.approval, tables.step, tables.snapshot)
 
 
@@ -24,11 +25,11 @@ def prunable(store: Store, before: datetime) -> list[str]:
 
 def prune(store: Store, clock: Clock, runs: list[str], *, by: str) -> None:
     """Remove runs from the tables. The chain stays whole: its rows of them say what they said."""
-    if not runs:
-        return
-    with store.write() as connection:
-        for table in _OF_A_RUN:
-            connection.execute(delete(table).where(table.c.run_id.in_(runs)))
-        connection.execute(delete(tables.run).where(tables.run.c.id.in_(runs)))
-        at, body = to_text(clock.now()), {"runs": runs, "by": by}
-        seal.append(connection, store.sealer, run_id="", at=at, kind="prune", body=body)
+    for start in range(0, len(runs), _AT_ONCE):
+        some = runs[start : start + _AT_ONCE]
+        with store.write() as connection:
+            for table in _OF_A_RUN:
+                connection.execute(delete(table).where(table.c.run_id.in_(some)))
+            connection.execute(delete(tables.run).where(tables.run.c.id.in_(some)))
+            at, body = to_text(clock.now()), {"runs": some, "by": by}
+            seal.append(connection, store.sealer, run_id="", at=at, kind="prune", body=body)

@@ -6,7 +6,7 @@ queued. Else the first of its runs: one that waited and was decided on, or the o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -17,16 +17,19 @@ from mcpops.journal.store import Store
 from mcpops.model.run import RunState, StepState
 
 # A run that ended its worker so often is left to a person: it may be what ends them.
-MOST_INTERRUPTIONS = 3
+MOST_INTERRUPTIONS = 10
 
 
-def runnable(store: Store, clock: Clock) -> list[str]:
-    """Return the runs that a worker may begin or take over, at most one an environment, the oldest first."""
+def runnable(store: Store, clock: Clock, aside: Collection[str] = ()) -> list[str]:
+    """Return the runs that a worker may begin or take over, at most one an environment, the oldest first.
+
+    Those `aside` are passed over: this worker could not begin them.
+    """
     run = tables.run.c
     open_ = run.queued & run.state.in_([RunState.QUEUED, RunState.RUNNING, RunState.WAITING])
     query = select(run.id, run.environment, run.state).where(open_).order_by(run.started_at, run.id)
     with store.read() as connection:
-        rows = connection.execute(query).all()
+        rows = [row for row in connection.execute(query) if row.id not in aside]
         names = dict.fromkeys(row.environment for row in rows)
         found = [_next(connection, clock, name, [row for row in rows if row.environment == name]) for name in names]
     return [run_id for run_id in found if run_id]

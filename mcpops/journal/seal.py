@@ -10,7 +10,10 @@ from __future__ import annotations
 import base64
 import json
 import os
+import tempfile
+import threading
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -64,7 +67,7 @@ class KeyFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._head = path.with_name(f"{path.name}.head")
-        self._expected: Mapping[str, Any] | None = None
+        self._mine = threading.local()  # a heartbeat commits beside the driver, and must not keep what that one expects
 
     @cached_property
     def _private(self) -> Ed25519PrivateKey:
@@ -105,13 +108,16 @@ class KeyFile:
 
     def expect(self, row: Mapping[str, Any] | None) -> None:
         """Take a seal that is about to be written; None: it was not."""
-        self._expected = row
+        self._mine.expected = row
 
     def remember(self) -> None:
         """Keep what was expected, now that it is written."""
-        if self._expected:
-            write_atomic(self._head, json.dumps({name: self._expected[name] for name in _HEAD}))
-            self._expected = None
+        row = getattr(self._mine, "expected", None)
+        self._mine.expected = None
+        if row:
+            # A head that cannot be written is an old one: less is found by it, and nothing is found that is not so.
+            with suppress(OSError):
+                write_atomic(self._head, json.dumps({name: row[name] for name in _HEAD}))
 
 
 _HEAD = ("number", "n", "sha256")
@@ -166,7 +172,7 @@ def is_signed(row: Mapping[Any, Any]) -> bool:
     try:
         public = Ed25519PublicKey.from_public_bytes(base64.b64decode(row["key"], validate=True))
         public.verify(base64.b64decode(row["signature"], validate=True), message(row))
-    except (InvalidSignature, ValueError):
+    except (InvalidSignature, ValueError, KeyError, TypeError):
         return False
     return True
 
@@ -211,8 +217,8 @@ def _read_or_make(path: Path) -> bytes:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mkstemp creates 0600
+    temporary = Path(name)
     with os.fdopen(handle, "wb") as file:
         file.write(pem)
         file.flush()

@@ -86,12 +86,12 @@ class Store:
             self.backend.begin_write(connection)
             try:
                 yield connection
+                connection.exec_driver_sql("COMMIT")
             except BaseException:
                 _roll_back(connection)
                 if self.sealer:
                     self.sealer.expect(None)
                 raise
-            connection.exec_driver_sql("COMMIT")
         if self.sealer:
             self.sealer.remember()
 

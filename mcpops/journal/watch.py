@@ -23,7 +23,7 @@ def tell_overdue(store: Store, clock: Clock, rows: Sequence[Mapping[str, Any]]) 
         last = row["last_success_at"] or "never"
         reason = f"schedule {name} had no success in time; the last one: {last}"
         same = {"environment": row["environment"], "runbook": row["runbook"], "schedule": row["name"]}
-        _once(store, clock, row["environment"], "overdue", f"overdue:{name}", {**same, "reason": reason})
+        _once(store, clock, row["environment"], "overdue", f"overdue:{name}:{last}", {**same, "reason": reason})
 
 
 def tell_interrupted(store: Store, clock: Clock) -> None:

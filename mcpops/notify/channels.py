@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 TIMEOUT_S = 10.0
+_STANDARD = b"whsec_"  # Standard Webhooks, "signature scheme"
 _SAID = 300  # characters of an answer that go into the record
 
 
@@ -46,7 +47,7 @@ class Webhook:
         payload = json.dumps(body, ensure_ascii=False).encode()
         headers = {"Content-Type": "application/json", "webhook-id": str(body["id"])}
         if self.secret_file:
-            headers |= signature(_secret(self.secret_file), str(body["id"]), int(time.time()), payload)
+            headers |= signature(_key(_secret(self.secret_file)), str(body["id"]), int(time.time()), payload)
         _request(urllib.request.Request(self.url, data=payload, headers=headers, method="POST"))  # noqa: S310
 
 
@@ -140,6 +141,16 @@ def _request(request: urllib.request.Request) -> None:
 def _place(request: urllib.request.Request) -> str:
     """Return where a request went, without its path and query: those often are the secret."""
     return f"{request.type}://{request.host}"
+
+
+def _key(secret: bytes) -> bytes:
+    """Return the key of a secret: `whsec_` and base64, as the standard writes it, or the bytes themselves."""
+    if not secret.startswith(_STANDARD):
+        return secret
+    try:
+        return base64.b64decode(secret.removeprefix(_STANDARD), validate=True)
+    except ValueError as error:
+        raise NotDelivered("the webhook's secret is no base64 behind whsec_") from error
 
 
 def _secret(path: Path) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from mcpops.objects.store import Exists, Unreachable
@@ -33,7 +34,8 @@ class Directory:
                 if path.read_bytes() != data:
                     raise Exists(name) from None
             finally:
-                Path(temporary).unlink()
+                with suppress(OSError):  # where nothing may be removed (`chattr +a`), it stays
+                    Path(temporary).unlink()
         except OSError as error:
             raise self._unreachable(error) from error
 

@@ -68,8 +68,9 @@ class S3:
         """Return the content that was written first."""
         key = self._prefix + name
         try:
-            versions = self._versions(key)
-            which = {"VersionId": versions[-1]} if versions else {}
+            # The newest comes first; times are of whole seconds, and say less than the order.
+            kept = [row for row in self._versions(key) if row["Key"] == key and row["VersionId"] != "null"]
+            which = {"VersionId": kept[-1]["VersionId"]} if kept else {}
             body: bytes = self._client.get_object(Bucket=self._bucket, Key=key, **which)["Body"].read()
         except Exception as error:
             if _code(error) in _MISSING:
@@ -78,22 +79,17 @@ class S3:
         return body
 
     def names(self, prefix: str) -> Iterator[str]:
-        """Yield the names that begin with `prefix`, sorted."""
+        """Yield the names that begin with `prefix`, sorted; also those that somebody marked as deleted."""
         try:
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=self._prefix + prefix
-            )
-            keys = [row["Key"] for page in pages for row in page.get("Contents", [])]
+            keys = {row["Key"] for row in self._versions(self._prefix + prefix)}
         except Exception as error:
             raise self._explained(error) from error
         yield from sorted(key.removeprefix(self._prefix) for key in keys)
 
-    def _versions(self, key: str) -> list[str]:
-        """Return the versions of an object, the newest first; none where the bucket keeps none."""
-        answer = self._client.list_object_versions(Bucket=self._bucket, Prefix=key)
-        rows = [row for row in answer.get("Versions", []) if row["Key"] == key and row["VersionId"] != "null"]
-        rows.sort(key=lambda row: row["LastModified"], reverse=True)
-        return [row["VersionId"] for row in rows]
+    def _versions(self, prefix: str) -> list[dict[str, Any]]:
+        """Return all versions of all objects that begin with `prefix`; where the bucket keeps none, one of each."""
+        pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=prefix)
+        return [row for page in pages for row in page.get("Versions", [])]
 
     def _explained(self, error: Exception) -> Exception:
         """Return the error of ours for one of boto3's; anything else as it is."""

@@ -319,21 +319,21 @@ def test_a_notice_is_told_until_it_arrived_and_each_try_is_somebody_s(stand):
     stand.script["one"] = FAILED
     stand.drive(stand.begin(step("one")))
 
-    (notice,) = outbox.claim(stand.store, stand.clock)
+    notice = outbox.claim(stand.store, stand.clock)
     assert (notice.channel, notice.body["event"], notice.body["run"]) == ("oncall", "failed", "run-1")
-    assert outbox.claim(again(stand), stand.clock) == [], "somebody tries it at this moment"
+    assert outbox.claim(again(stand), stand.clock) is None, "somebody tries it at this moment"
     outbox.failed(stand.store, stand.clock, notice, "503")
     late = outbox.undelivered(stand.store)
     assert (late.count, late.error) == (1, "503")
-    assert outbox.claim(stand.store, stand.clock) == []
+    assert outbox.claim(stand.store, stand.clock) is None
     stand.clock.at += timedelta(seconds=11)
-    (second,) = outbox.claim(stand.store, stand.clock)
+    second = outbox.claim(stand.store, stand.clock)
     assert (second.id, second.tries) == (notice.id, 1)
     outbox.delivered(stand.store, stand.clock, second)
     outbox.delivered(stand.store, stand.clock, second)  # two may deliver at once: told once in the record
 
     stand.clock.at += timedelta(days=1)
-    assert outbox.claim(stand.store, stand.clock) == []
+    assert outbox.claim(stand.store, stand.clock) is None
     assert outbox.undelivered(stand.store) is None
     assert stand.journal.verify(trusted(stand))[1] is None
 
@@ -341,14 +341,35 @@ def test_a_notice_is_told_until_it_arrived_and_each_try_is_somebody_s(stand):
 def test_a_deliverer_that_was_killed_in_the_middle_is_made_up_for(stand):
     stand.store.wanted = lambda *_: ["oncall"]
     stand.drive(stand.begin(step("one")))
-    (first,) = outbox.claim(stand.store, stand.clock)
+    first = outbox.claim(stand.store, stand.clock)
 
     stand.clock.at += timedelta(seconds=61)
 
-    assert [notice.id for notice in outbox.claim(stand.store, stand.clock)] == [first.id]
+    assert outbox.claim(stand.store, stand.clock).id == first.id
 
 
 # -- letting go
+
+
+def test_a_rollback_that_was_let_go_is_not_taken_in_again(stand, tmp_path):
+    files = put(tmp_path, told(stand))
+    absorb(stand.store, stand.clock, files)
+    prune.prune(stand.store, stand.clock, ["roll-1"], by="ada")
+
+    assert absorb(stand.store, stand.clock, files) == []
+    assert stand.journal.verify(trusted(stand))[1] is None
+
+
+def test_a_heartbeat_does_not_keep_the_seal_of_a_driver_that_has_not_written_it(stand):
+    stand.drive(stand.begin(step("one")))
+    sealer = stand.store.sealer
+    before = sealer.seen()
+    sealer.expect({"number": 99, "n": 99, "sha256": "sha256:0"})
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(sealer.remember).result()
+
+    assert sealer.seen() == before
+    sealer.expect(None)
 
 
 def test_what_is_let_go_leaves_a_chain_that_verifies(stand, tmp_path):
@@ -584,8 +605,10 @@ def test_a_writer_that_stands_still_is_put_out_by_the_server(postgres_url, monke
 
 def test_the_server_forgets_no_intent_when_it_is_killed(postgres_url):
     """What a commit means there: the settings that mcpops relies on are in force."""
-    with create_engine(postgres_url.replace("postgresql:", "postgresql+psycopg:")).connect() as connection:
+    engine = create_engine(postgres_url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect() as connection:
         assert connection.execute(text("SHOW fsync")).scalar() == "on"
+    engine.dispose()
     store = Store(postgres_url)
     with store.read() as connection:
         assert connection.execute(text("SHOW synchronous_commit")).scalar() == "on"

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import secrets
 import signal
 import subprocess
 import sys
@@ -32,7 +33,6 @@ from mcpops.engine.dispatch import Dispatcher
 from mcpops.engine.drive import Driver, Executors, Listener
 from mcpops.engine.execution import DONE, PROBE, StepContext
 from mcpops.journal.queries import Journal
-from mcpops.journal.queue import runnable
 from mcpops.journal.seal import KeyFile
 from mcpops.journal.store import Store
 from mcpops.journal.writes import RunWriter, queue
@@ -63,6 +63,8 @@ class Setting:
     reaping: bool = True
     work_s: tuple[float, float] = (0.05, 0.4)
     runs: int = RUNS
+    # Reapers know runs by their ids: two rounds beside each other must not share any.
+    token: str = field(default_factory=lambda: secrets.token_hex(4))
 
     def store(self) -> Store:
         return Store(self.where, KeyFile(self.home / "journal.key"))
@@ -146,12 +148,12 @@ def work(setting: Setting) -> None:
     wake.SWEEP_S = 0.3
 
     def take(run_id: str) -> None:
-        if run_id in runnable(store, SystemClock()):
+        if run_id in dispatcher.runnable():
             dispatcher.take(run_id)
 
     while True:
         try:
-            wake.serve(setting.where, take, lambda: runnable(store, SystemClock()), stop)
+            wake.serve(setting.where, take, dispatcher.runnable, stop)
         except Exception as error:  # noqa: BLE001 - told, and begun anew, as the real one
             print(f"worker: {error!r}", file=sys.stderr)
             time.sleep(0.2)
@@ -181,7 +183,7 @@ def fill(setting: Setting) -> None:
             environment=ENVIRONMENTS[n % 2], runbook="chaos", parameters={}, requested_by="chaos",
             plan_digest="sha256:0", snapshot="/nowhere", steps=steps,
         )  # fmt: skip
-        queue(store, SystemClock(), f"run-{n:02}", request, b"")
+        queue(store, SystemClock(), f"{setting.token}-{n:02}", request, b"")
     store.close()
 
 
@@ -199,7 +201,7 @@ class Played:
 
     @property
     def ended(self) -> bool:
-        wanted = {f"run-{n:02}": "rolled_back" if n in FAILING else "done" for n in range(len(self.states))}
+        wanted = {run: "rolled_back" if int(run[-2:]) in FAILING else "done" for run in self.states}
         return bool(wanted) and self.states == wanted
 
 

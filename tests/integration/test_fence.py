@@ -103,13 +103,30 @@ def test_a_command_under_way_ends_when_a_higher_fence_comes_and_nothing_follows(
     assert effect.read_text().split() == ["high"]
 
 
+def test_a_command_that_cannot_be_ended_keeps_its_successor_waiting_and_does_not_fence_it(far, scope, tmp_path):
+    """As one under a become with a password: who comes later may go on once it is gone, and is no stale run."""
+    home = Path("~").expanduser() / fence.HOME / scope
+    home.mkdir(parents=True)
+    with subprocess.Popen(["sh", "-c", f"sleep 60 # {fence.HOME}"]) as other:
+        (home / f".{LOW}.{other.pid}").touch()
+        report = play(call(far, scope, tasks("true"), HIGH))
+        other.kill()
+
+    assert report.outcome is Outcome.UNREACHABLE
+    assert f"a command under fence {LOW} does not end" in report.reason
+    assert play(call(far, scope, tasks("true"), HIGH)).outcome.good
+
+
 def test_a_lease_that_ended_stops_a_play_before_it_reaches_anybody(far, scope, tmp_path):
     effect, deadline = tmp_path / "effect", tmp_path / "deadline"
     text = tasks(f"echo one >> {effect}; sleep 3", f"echo two >> {effect}")
-    fence.keep_deadline(deadline, 2.0)
-
-    with pytest.raises(Fenced, match="may not act"):
-        play(call(far, scope, text, deadline=deadline))
+    fence.keep_deadline(deadline, 60.0)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(play, call(far, scope, text, deadline=deadline))
+        eventually(effect.exists, 30, "the first command runs")
+        fence.keep_deadline(deadline, 0.0)
+        with pytest.raises(Fenced, match="may not act"):
+            first.result(30)
 
     assert effect.read_text().split() == ["one"]
 

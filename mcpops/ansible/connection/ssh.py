@@ -6,7 +6,7 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 
-from mcpops.ansible.fence import EXIT_FENCED, Fence, Refused, builtin
+from mcpops.ansible.fence import EXIT_FENCED, EXIT_HELD, Fence, Held, Refused, builtin
 
 _BUILTIN = builtin("ssh")
 DOCUMENTATION = _BUILTIN.DOCUMENTATION
@@ -24,10 +24,9 @@ class Connection(_BUILTIN.Connection):  # type: ignore[misc, name-defined]
         try:
             fence.require_lease()
             code, out, err = super().exec_command(fence.wrap(cmd), in_data=in_data, sudoable=sudoable)
-            if code == EXIT_FENCED:
-                said = (err + out).decode(errors="replace").rpartition("mcpops: ")[2].strip()
-                fence.refuse(str(self.host), said.splitlines()[0] if said else "refused")
-        except Refused as error:
+            if code in (EXIT_FENCED, EXIT_HELD):
+                fence.judge(str(self.host), code, (out + err).decode(errors="replace"))
+        except (Refused, Held) as error:
             raise AnsibleConnectionFailure(str(error)) from error
         return code, out, err
 

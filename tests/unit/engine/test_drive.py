@@ -8,12 +8,12 @@ from sqlalchemy import select
 from mcpops.core.errors import Broken, Busy, ExitCode, Failed, Fenced, InternalError, Unknown, UsageError
 from mcpops.engine.execution import GateWaits
 from mcpops.journal import tables
-from mcpops.journal.trouble import Unavailable
+from mcpops.journal.trouble import Damaged, Unavailable
 from mcpops.journal.writes import RunWriter
 from mcpops.model.outcome import AttemptReport, Outcome, Result
 from mcpops.model.run import RunState, StepState
 from mcpops.model.step import OnInterrupt, StepKind
-from tests.unit.engine.stand import CHANGED, FAILED, UNKNOWN, Stand, crash, step
+from tests.unit.engine.stand import CHANGED, FAILED, OK, UNKNOWN, Stand, crash, step
 
 
 @pytest.fixture
@@ -437,3 +437,47 @@ def test_a_run_that_waits_for_an_approval_goes_on_waiting_in_a_freeze_window(sta
     stand.script["freeze"] = FROZEN
 
     assert resume(stand).exit_code is ExitCode.WAITING
+
+
+def test_a_takeover_takes_the_hosts_whatever_its_first_step_must_show(stand):
+    """`minimum_checks` of a step says how much work it shows; taking the hosts is one task."""
+    writer = stand.begin(step("one", minimum_checks=9, minimum_hosts=5))
+    crash(stand, writer)
+    seen = []
+    stand.script["barrier"] = lambda context: seen.append(context.step) or OK
+
+    stand.drive(RunWriter.take_over(stand.store, stand.clock, "lab", "run-1"))
+
+    assert [(one.minimum_checks, one.minimum_hosts) for one in seen] == [(1, None)]
+
+
+def test_a_host_that_does_not_answer_stops_a_takeover_which_can_be_tried_again(stand):
+    writer = stand.begin(step("one"))
+    crash(stand, writer)
+    stand.script["barrier"] = AttemptReport(outcome=Outcome.UNREACHABLE, reason="h2 does not answer")
+
+    with pytest.raises(Unknown, match="may still act") as caught:
+        stand.drive(RunWriter.take_over(stand.store, stand.clock, "lab", "run-1"))
+
+    assert "h2 does not answer" in caught.value.detail
+    assert stand.acted() == []
+    writer = RunWriter(stand.store, stand.clock, stand.journal.lease("lab"))
+    crash(stand, writer)
+    del stand.script["barrier"]
+    assert stand.drive(RunWriter.take_over(stand.store, stand.clock, "lab", "run-1")).state is RunState.DONE
+
+
+def test_a_step_that_is_changed_in_the_journal_under_way_is_not_done(stand):
+    def forge(_context):
+        with stand.store.write() as connection:
+            second = tables.step.c.seq == 2
+            spec = {**stand.journal.run("run-1").steps[1].step.__dict__, "body": "- evil", "roles": []}
+            connection.execute(tables.step.update().where(second).values(spec=spec))
+        return OK
+
+    stand.script["one"] = forge
+
+    with pytest.raises(Damaged, match="was changed in the journal"):
+        stand.drive(stand.begin(step("one"), step("two")))
+
+    assert stand.acted() == ["one"]

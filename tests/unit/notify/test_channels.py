@@ -63,6 +63,22 @@ def test_a_webhook_is_signed_so_that_its_receiver_knows_who_and_what(tmp_path):
     assert headers["Webhook-Signature"] == f"v1,{digest}"
 
 
+def test_a_secret_in_the_standard_s_form_is_decoded(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("whsec_" + base64.b64encode(b"hush-hush").decode())
+    with http() as (url, heard):
+        Webhook(url, secret).send(BODY)
+
+    ((_, _, headers, payload),) = heard
+    signed = b".".join((b"notice-1", headers["Webhook-Timestamp"].encode(), payload))
+    assert headers["Webhook-Signature"].endswith(
+        base64.b64encode(hmac.new(b"hush-hush", signed, hashlib.sha256).digest()).decode()
+    )
+    secret.write_text("whsec_no base64")
+    with pytest.raises(NotDelivered, match="no base64"):
+        Webhook("http://127.0.0.1:1", secret).send(BODY)
+
+
 @pytest.mark.parametrize("code", [301, 400, 404, 429, 500, 503])
 def test_any_other_answer_is_no_arrival_and_names_no_path(code):
     with http(code, [("Location", "http://127.0.0.1:1/elsewhere")]) as (url, _), pytest.raises(NotDelivered) as caught:

@@ -57,6 +57,21 @@ def test_what_did_not_arrive_is_tried_again_with_the_same_id_and_the_rest_is_not
     assert stand.journal.verify()[1] is None
 
 
+class Broken:
+    def send(self, body) -> None:
+        raise UnicodeError("https://example.com/the-secret-path")
+
+
+def test_a_channel_that_breaks_keeps_no_other_from_being_told_and_shows_no_address(stand):
+    mail = Heard()
+
+    trouble = deliver(stand.store, stand.clock, {"pager": Broken(), "mail": mail})
+
+    assert trouble == ["pager: UnicodeError"]
+    assert len(mail.bodies) == 1
+    assert outbox.undelivered(stand.store).error == "UnicodeError"
+
+
 def test_a_channel_that_is_not_in_the_settings_any_more_keeps_its_notice_and_is_told(stand):
     trouble = deliver(stand.store, stand.clock, {"mail": Heard()})
 
