@@ -35,6 +35,8 @@ class Told:
     run: dict[str, Any] = field(default_factory=lambda: {"state": RunState.RUNNING.value})
     steps: dict[Step, str] = field(default_factory=dict)
     outputs: dict[Step, str] = field(default_factory=dict)
+    planned: dict[Step, str] = field(default_factory=dict)
+    parameters: str | None = None
     attempts: dict[Try, tuple[str | None, str]] = field(default_factory=dict)
     results: dict[Try, str] = field(default_factory=dict)
     approvals: dict[Try, tuple[Any, ...]] = field(default_factory=dict)
@@ -98,6 +100,10 @@ def _pairs(connection: Connection, run: Mapping[Any, Any], told: Told) -> Iterat
     yield from _both("step {}, attempt {}", told.attempts, _attempts(connection, run_id))
     steps = connection.execute(select(tables.step).where(tables.step.c.run_id == run_id)).all()
     pending = {(row.seq,): StepState.PENDING.value for row in steps}
+    if told.planned:  # an mcpops of the first schema told nothing of what a step is
+        yield from _both("what step {} is", told.planned, {(row.seq,): digest(row.spec) for row in steps})
+    if told.parameters is not None:
+        yield "the parameters", told.parameters, digest(run["parameters"])
     yield from _both("the state of step {}", pending | told.steps, {(row.seq,): row.state for row in steps})
     outputs = {(row.seq,): digest(row.outputs) for row in steps}
     yield from _both("what step {} hands on", told.outputs, outputs, digest({}))
@@ -135,7 +141,9 @@ def _fold_run(told: Told, body: Mapping[str, Any]) -> None:
     told.run |= {name: body[name] for name in ("environment", "runbook", "plan_digest")}
     told.run["requested_by"] = body["by"]
     if "schedule" in body:
-        told.run["schedule"] = body["schedule"]
+        told.run |= {"schedule": body["schedule"], "snapshot": body["snapshot"]}
+        told.parameters = body["parameters"]
+        told.planned = {(seq,): said for seq, said in enumerate(body["steps"], 1)}
     if "queued" in body:
         told.run |= {"state": RunState.QUEUED.value, "queued": body["queued"]}
 
@@ -163,6 +171,8 @@ def _fold_outcome(told: Told, body: Mapping[str, Any]) -> None:
     told.attempts[key] = (body["outcome"], body["reason"])
     told.steps[body["seq"],] = state_after(Outcome(body["outcome"])).value
     told.outputs[body["seq"],] = body["outputs"]
+    for said in body.get("undo_steps", ()):
+        told.planned[len(told.planned) + 1,] = said
 
 
 def _fold_step(told: Told, body: Mapping[str, Any]) -> None:

@@ -130,6 +130,7 @@ class RunWriter:
                     "outputs": digest(dict(report.outputs)),
                     "results": results_digest(report.results),
                     "undo": [step.name for _, step in undo],
+                    "undo_steps": [digest(asdict(step)) for _, step in undo],
                 },
             )
 
@@ -235,7 +236,12 @@ def _insert_run(
     )
     for seq, step in enumerate(request.steps, 1):
         _add_step(connection, run_id, seq, step)
-    body = {**same, "by": request.requested_by, "schedule": request.schedule, **more}
+    planned = {
+        "snapshot": request.snapshot,
+        "parameters": digest(dict(request.parameters)),
+        "steps": [digest(asdict(step)) for step in request.steps],
+    }
+    body = {**same, "by": request.requested_by, "schedule": request.schedule, **planned, **more}
     chain.append(connection, run_id=run_id, at=at, kind="run", body=body)
 
 
