@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mcpops.cli.project import Environment
+    from mcpops.cli.record import Record
     from mcpops.remote.fleet import Fleet
     from mcpops.tls.served import Served
 
@@ -141,51 +142,60 @@ def _journal(environment: Environment) -> dict[str, Any]:
 
 def _read_journal(environment: Environment, data: dict[str, Any]) -> None:
     from mcpops.cli.project import STATE, journal_path  # noqa: PLC0415
-
-    state = environment.project / STATE
     from mcpops.cli.record import open_journal  # noqa: PLC0415
-    from mcpops.cli.schedule import standings  # noqa: PLC0415
     from mcpops.cli.settings import load_settings  # noqa: PLC0415
 
+    state, settings = environment.project / STATE, load_settings(environment.project)
     fresh = not journal_path(environment.project).exists() and (state.is_dir() or not state.exists())
-    settings = load_settings(environment.project)
     if fresh and not settings.journal and not settings.schedules:
         return
+    record = open_journal(environment.project)
+    data |= _acting(record, environment.name)
+    data |= _timed(record, environment.name)
+
+
+def _acting(record: Record, environment: str) -> dict[str, Any]:
+    """Return who acts, who locks, who waits, and the last runs."""
     from mcpops.cli.show import interrupted  # noqa: PLC0415
     from mcpops.core.clock import to_text  # noqa: PLC0415
     from mcpops.journal.lease import is_dead  # noqa: PLC0415
-    from mcpops.journal.outbox import undelivered  # noqa: PLC0415
 
-    record = open_journal(environment.project)
-    journal = record.journal
-    lease = journal.lease(environment.name)
-    if lease:
-        data["lease"] = {
+    journal, lease = record.journal, record.journal.lease(environment)
+    return {
+        "lease": lease
+        and {
             "run": lease.run_id,
             "doing": lease.doing,
             "holder": lease.holder.split(":")[0],
             "since": to_text(lease.since),
             "fence": lease.fence,
             "interrupted": is_dead(lease, record.clock),
-        }
-    schedules = [one for one in record.settings.schedules if one.environment == environment.name]
-    data["schedules"] = standings(record, schedules)
-    data["overdue"] = [f"schedule {row['name']}" for row in data["schedules"] if row["overdue"]]
-    data["queued"] = journal.counts(environment.name).get("queued", 0)
+        },
+        "locked_by": journal.locked_by(environment),
+        "queued": journal.counts(environment).get("queued", 0),
+        "runs": [
+            {
+                "id": run.id,
+                "runbook": run.runbook,
+                "state": run.state.value,
+                "interrupted": interrupted(journal, run),
+                "started_at": to_text(run.started_at),
+            }
+            for run in journal.runs(environment, 5)
+        ],
+    }
+
+
+def _timed(record: Record, environment: str) -> dict[str, Any]:
+    """Return how the schedules stand, and what is overdue: notices that do not arrive are, too."""
+    from mcpops.cli.schedule import standings  # noqa: PLC0415
+    from mcpops.core.clock import to_text  # noqa: PLC0415
+    from mcpops.journal.outbox import undelivered  # noqa: PLC0415
+
+    rows = standings(record, [one for one in record.settings.schedules if one.environment == environment])
     late = undelivered(record.store)
-    if late:
-        data["overdue"].append(f"{late.count} notices since {to_text(late.since)}: {late.error}")
-    data["locked_by"] = journal.locked_by(environment.name)
-    data["runs"] = [
-        {
-            "id": run.id,
-            "runbook": run.runbook,
-            "state": run.state.value,
-            "interrupted": interrupted(journal, run),
-            "started_at": to_text(run.started_at),
-        }
-        for run in journal.runs(environment.name, 5)
-    ]
+    waiting = [f"{late.count} notices since {to_text(late.since)}: {late.error}"] if late else []
+    return {"schedules": rows, "overdue": [f"schedule {row['name']}" for row in rows if row["overdue"]] + waiting}
 
 
 def _why(error: Exception) -> str:
@@ -219,7 +229,12 @@ def _text(data: dict[str, Any]) -> str:
             None: f"not seen from here: {row['error']}",
         }[row["served"]]
         lines.append(f"  {row['front']}: certificate of {row['name']} at {row['url']}: {said}")
-    lease = data["lease"]
+    return "\n".join(lines + _record_lines(data))
+
+
+def _record_lines(data: dict[str, Any]) -> list[str]:
+    """Return what the journal says, for a person."""
+    lines, lease = [], data["lease"]
     if lease:
         how = (
             "interrupted: `mcpops runs resume " + lease["run"] + "`"
@@ -238,4 +253,4 @@ def _text(data: dict[str, Any]) -> str:
         lines.append(f"  {data['queued']} runs are queued for `mcpops worker`")
     for run in data["runs"]:
         lines.append(f"  run {run['id']} {run['runbook']} {'interrupted' if run['interrupted'] else run['state']}")
-    return "\n".join(lines)
+    return lines

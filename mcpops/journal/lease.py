@@ -50,17 +50,8 @@ def acquire(connection: Connection, clock: Clock, *, name: str, run_id: str, doi
         connection.execute(insert(environment).values(name=name, fence=0))
         highest, dirty = 0, False
     else:
-        highest = row["fence"]
-        broken = row["broken_run_id"]
-        if broken and broken != run_id:
-            raise Broken(
-                f"environment {name} is locked: the undo of run {broken} failed",
-                hint=f"`mcpops runs show {broken}` says what failed; mend it, then `mcpops runs resume {broken}` "
-                f"tries the undo again, or `mcpops runs abandon {broken} --yes` gives it up",
-            )
-        if row["run_id"] and not (row["run_id"] == run_id and _admits_takeover(row, clock)):
-            raise _busy(name, row, clock)
-        dirty = bool(row["dirty"] or row["run_id"])
+        _require_free(row, clock, run_id)
+        highest, dirty = row["fence"], bool(row["dirty"] or row["run_id"])
     lease = Lease(
         environment=name,
         fence=new_fence(now, highest),
@@ -85,6 +76,19 @@ def acquire(connection: Connection, clock: Clock, *, name: str, run_id: str, doi
         )
     )
     return lease
+
+
+def _require_free(row: RowMapping, clock: Clock, run_id: str) -> None:
+    """Raise Broken when another run's failed undo locks an environment, Busy when another run holds it."""
+    name, broken = row["name"], row["broken_run_id"]
+    if broken and broken != run_id:
+        raise Broken(
+            f"environment {name} is locked: the undo of run {broken} failed",
+            hint=f"`mcpops runs show {broken}` says what failed; mend it, then `mcpops runs resume {broken}` "
+            f"tries the undo again, or `mcpops runs abandon {broken} --yes` gives it up",
+        )
+    if row["run_id"] and not (row["run_id"] == run_id and _admits_takeover(row, clock)):
+        raise _busy(name, row, clock)
 
 
 def cleaned(connection: Connection, lease: Lease) -> None:

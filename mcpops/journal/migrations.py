@@ -54,6 +54,10 @@ def _to_2(op: Operations) -> None:
         Column("error", Text, nullable=False),
     )
     op.create_index("notice_by_delivery", "notice", ["delivered_at", "next_at"])
+    _seals(op)
+
+
+def _seals(op: Operations) -> None:
     op.create_table(
         "seal",
         Column("number", Integer, primary_key=True),
