@@ -71,8 +71,9 @@ def cut_over(store: Store, target: Target, slot: str, bake_s: float) -> None:
     )  # fmt: skip
     writer = RunWriter.begin(store, clock, run_id, request)
     executors = Executors(
-        play=no_play, probe=no_play, direct=direct_executors(lambda: (target,)), gates={}, undo_play=lambda step: ""
-    )
+        play=no_play, probe=no_play, barrier=no_play, direct=direct_executors(lambda: (target,)), gates={},
+        undo_play=lambda step: "",
+    )  # fmt: skip
     end = Driver(Journal(store), writer, executors, Teller(store, run_id), Redactor(())).drive()
     tell({"ended": end.state.value, "reason": end.reason})
 

@@ -35,9 +35,6 @@ def test_a_plan_shows_hosts_and_differences_and_changes_nothing(small):
     assert not list(small.home.glob("effects*"))
     assert small.run("runs", "list").out["runs"] == []
     assert not list((small.home / ".mcpops/small/runs").glob("*"))
-    text = small.text("run", "work", "--plan")
-    assert "machines = m1, m2" in text
-    assert "would change:" in text
 
     assert small.run("run", "work").code == 0
     again = small.run("run", "work", "--plan").out
@@ -78,7 +75,6 @@ def test_a_step_that_check_mode_cannot_judge_is_unforeseen_and_one_without_hosts
     steps = small.run("run", "odd", "--plan").out["steps"]
 
     assert [(step["foreseen"], step["matches"]) for step in steps] == [(False, []), (False, ["m1"])]
-    assert "NO HOST" in small.text("run", "odd", "--plan")
     assert "earlier" in steps[1]["why_not"]
 
 

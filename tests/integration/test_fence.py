@@ -87,7 +87,7 @@ def test_a_play_that_ignores_all_errors_cannot_ignore_the_fence(far, scope, tmp_
     assert not effect.exists()
 
 
-@pytest.mark.parametrize("pipelining", ["True", "False"])
+@pytest.mark.parametrize("pipelining", ["True", pytest.param("False", marks=pytest.mark.slow)])
 def test_a_command_under_way_ends_when_a_higher_fence_comes_and_nothing_follows(far, scope, tmp_path, pipelining):
     effect, began = tmp_path / "effect", tmp_path / "began"
     slow = tasks(f"touch {began}; sleep 20; echo low >> {effect}", f"echo low >> {effect}")

@@ -9,10 +9,12 @@ import pytest
 
 from mcpops.ansible.inventory import Inventory
 from mcpops.cli import plan as plans
+from mcpops.cli.foresee import Foreseen
 from mcpops.cli.project import Environment
 from mcpops.cli.record import open_journal
 from mcpops.cli.wire import Workplace
 from mcpops.core.errors import UsageError
+from mcpops.model.outcome import AttemptReport, Outcome, Result
 from mcpops.runbook.search import SearchPath
 
 RUNBOOK = """
@@ -95,3 +97,24 @@ def test_a_plan_that_was_interrupted_leaves_no_copy_behind(place, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         plans.make_plan(place, "two", {})
     assert left_behind(place) == []
+
+
+def test_a_plan_is_shown_with_the_hosts_of_each_step_and_what_would_change(place):
+    plan = plans.make_plan(place, "two", {})
+    rows = (
+        Result(host="h", task="write", outcome=Outcome.CHANGED, message="+new\n-old"),
+        Result(host="h", task="look", outcome=Outcome.OK),
+    )
+    report = AttemptReport(outcome=Outcome.CHANGED, results=rows)
+    seen = Foreseen({"all": ("h",)}, {"first": report}, {"second": "check mode says: no"})
+
+    text = plan.text(seen)
+
+    assert "all = h" in text
+    assert "would change:\n          h: write: +new\n          -old" in text
+    assert "look" not in text
+    assert "not foreseen: check mode says: no" in text
+    assert "NO HOST" in plan.text(Foreseen({"all": ()}))
+    first, second = plan.to_json(seen)["steps"]
+    assert (first["matches"], first["foreseen"], len(first["changes"])) == (["h"], True, 1)
+    assert (second["foreseen"], second["why_not"]) == (False, "check mode says: no")
