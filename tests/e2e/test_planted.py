@@ -133,6 +133,7 @@ def test_none_of_twelve_is_found_anywhere(small, tmp_path):
     assert len(list(pids())) > 1
 
 
+@pytest.mark.slow
 def test_without_the_vault_they_are_found(small):
     """The negative control: each way does lead outside, when nobody calls the value a secret."""
     small.write("inventories/small/group_vars/all/plain.yml", json.dumps(PLANTED))
