@@ -142,7 +142,8 @@ def test_the_plan_is_printed_and_nothing_is_started(project):
 
 
 def test_the_same_plan_has_the_same_digest_and_another_release_another(project):
-    digests = [project.run("deploy", name, "--plan", "--until", "freeze").out["plan_digest"] for name in (NEXT, NEXT, FIRST)]
+    planned = [project.run("deploy", name, "--plan", "--until", "freeze") for name in (NEXT, NEXT, FIRST)]
+    digests = [ended.out["plan_digest"] for ended in planned]
 
     assert digests[0] == digests[1] != digests[2]
 
