@@ -117,7 +117,7 @@ def run_play(call: PlayCall, on_result: Callable[[Result], None], cancel: thread
         raise Fenced(
             f"run {call.run_id} may not act any more",
             detail=record.fenced,
-            hint="a newer run took over; `mcpops status` says who acts, and what is in force",
+            hint="a rollback or a newer run took over; `mcpops status` says who acts, and what is in force",
         )
     if not clean:
         stopped = stopped or "processes of this attempt could not be ended"
