@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mcpops.core.files import write_atomic
+
 SCOPE = "MCPOPS_FENCE_SCOPE"
 HERE = "MCPOPS_FENCE_HERE"  # the scope on this machine: other projects of the same name may be here
 NUMBER = "MCPOPS_FENCE_NUMBER"
@@ -135,16 +137,17 @@ class Fence:
 
     def wrap(self, command: str) -> str:
         """Return a command that a host runs only if it has seen no higher number."""
-        values = {
-            "home": HOME,
-            "scope": self.scope,
-            "number": self.number,
-            "refused": EXIT_FENCED,
-            "held": EXIT_HELD,
-            "says": SAYS,
-        }
-        values["beside"] = shlex.join(self.beside)
-        return f"/bin/sh -c {shlex.quote(_SCRIPT.format(**values, command=command))}"
+        script = _SCRIPT.format(
+            home=HOME,
+            scope=self.scope,
+            number=self.number,
+            beside=shlex.join(self.beside),
+            refused=EXIT_FENCED,
+            held=EXIT_HELD,
+            says=SAYS,
+            command=command,
+        )
+        return f"/bin/sh -c {shlex.quote(script)}"
 
     def judge(self, host: str, code: int, said: str) -> None:
         """Raise Refused when a host refused a wrapped command, Held when an earlier one still goes on there."""
@@ -200,8 +203,4 @@ def told(root: Path) -> str:
 
 def keep_deadline(path: Path, seconds: float) -> None:
     """Write that the lease counts for so many seconds from now; a reader sees the old or the new time."""
-    temporary = path.with_name(f"{path.name}.new")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(str(time.clock_gettime(time.CLOCK_BOOTTIME) + seconds))
-    temporary.replace(path)
+    write_atomic(path, str(time.clock_gettime(time.CLOCK_BOOTTIME) + seconds))

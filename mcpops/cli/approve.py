@@ -30,7 +30,7 @@ def own_key(named: Path | None) -> Path:
     return found
 
 
-def decide_signed(project: Path, record: Record, run: Run, decision: str, key: Path | None, lasts_s: float) -> Decision:
+def decide_signed(record: Record, run: Run, decision: str, key: Path | None, lasts_s: float) -> Decision:
     """Sign a decision on the plan of `run` with a person's key, and write it. Raises UsageError, Refused."""
     from dataclasses import replace  # noqa: PLC0415
     from datetime import timedelta  # noqa: PLC0415
@@ -41,11 +41,11 @@ def decide_signed(project: Path, record: Record, run: Run, decision: str, key: P
     from mcpops.model.run import Decision  # noqa: PLC0415
 
     seq = waits_at(run)
-    file = approvers.approvers_file(project)
+    file = approvers.approvers_file(record.project)
     if file is None:
         raise UsageError(
             "nobody may approve here: there is no file `approvers`",
-            hint=f"{project / approvers.NAME}: {approvers.FORMAT_HINT}",
+            hint=f"{record.project / approvers.NAME}: {approvers.FORMAT_HINT}",
         )
     now = record.clock.now()
     unsigned = Decision(
@@ -67,12 +67,11 @@ def decide_signed(project: Path, record: Record, run: Run, decision: str, key: P
 
 def _decide(session: Session, run_id: str, decision: str, key: Path | None, lasts: str = LASTS) -> int:
     from mcpops.cli.common import seconds  # noqa: PLC0415
-    from mcpops.cli.project import find_project  # noqa: PLC0415
     from mcpops.cli.record import open_record  # noqa: PLC0415
 
     record = open_record(session)
     run = record.journal.run(run_id)
-    signed = decide_signed(find_project(session), record, run, decision, key, seconds(lasts))
+    signed = decide_signed(record, run, decision, key, seconds(lasts))
     said = {"id": run.id, "seq": signed.seq, "decision": decision, "by": signed.by, "plan_digest": run.plan_digest}
     who = f"{decision} by {signed.by}: run {run.id}, plan {run.plan_digest}"
     after = "a worker goes on with it" if run.queued else f"`mcpops runs resume {run.id}`"

@@ -89,7 +89,7 @@ def _approved(session: Session, place: Workplace, plan: Plan, key: Path) -> int:
         launch.say_end(session, place, plan.run_id)
         return int(code)
     run = record.journal.run(plan.run_id)
-    decide_signed(place.environment.project, record, run, "approve", key, seconds(LASTS))
+    decide_signed(record, run, "approve", key, seconds(LASTS))
     return launch.resume(session, place, record.journal.run(plan.run_id))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from mcpops.ansible.inventory import match_hosts
 from mcpops.ansible.play import PlayCall, run_play
 from mcpops.ansible.vault import Vault
-from mcpops.model.outcome import AttemptReport, Outcome
+from mcpops.model.outcome import AttemptReport, Outcome, Result
 from mcpops.model.step import Step, StepKind
 
 LIMIT_S = 120.0  # for the check of one step: a person waits
@@ -31,31 +31,25 @@ class Foreseen:
 
     def lines(self, name: str) -> list[str]:
         """Return what a person reads of a step."""
-        report = self.reports.get(name)
-        if report is None:
+        if name not in self.reports:
             return [f"not foreseen: {self.why[name]}"] if name in self.why else []
-        changes = [
-            f"{row.host}: {row.task}: {row.message}" if row.message else f"{row.host}: {row.task}"
-            for row in report.results
-            if row.outcome is Outcome.CHANGED
-        ]
-        return ["would change:", *("  " + line for text in changes for line in text.splitlines())] if changes else []
+        texts = [": ".join(filter(None, (row.host, row.task, row.message))) for row in self._changes(name)]
+        return ["would change:", *("  " + line for text in texts for line in text.splitlines())] if texts else []
 
     def to_json(self, name: str, pattern: str) -> dict[str, Any]:
         """Return the same as fields of a step."""
-        report, hosts = self.reports.get(name), self.hosts.get(pattern)
-        rows = report.results if report else ()
-        changes = [
-            {"host": row.host, "task": row.task, "message": row.message}
-            for row in rows
-            if row.outcome is Outcome.CHANGED
-        ]
+        hosts = self.hosts.get(pattern)
+        changes = [{"host": row.host, "task": row.task, "message": row.message} for row in self._changes(name)]
         return {
             "matches": list(hosts) if hosts is not None else None,
-            "foreseen": report is not None,
+            "foreseen": name in self.reports,
             "why_not": self.why.get(name, ""),
             "changes": changes,
         }
+
+    def _changes(self, name: str) -> list[Result]:
+        report = self.reports.get(name)
+        return [row for row in report.results if row.outcome is Outcome.CHANGED] if report else []
 
 
 def foresee(

@@ -66,12 +66,12 @@ def _verified(record: Record) -> tuple[ExitCode, dict[str, Any]]:
 
     seen: list[Any] = [record.store.sealer.seen()] if record.store.sealer else []
     anchors, unheard = None, ""
-    if record.settings.anchor:
+    place = record.anchors()
+    if place:
         from mcpops.journal import anchor  # noqa: PLC0415
-        from mcpops.objects.store import open_store  # noqa: PLC0415
 
         try:
-            found = anchor.all_of(open_store(record.settings.anchor, record.project))
+            found = anchor.all_of(place)
             seen, anchors = [*seen, *found], len(found)
             unheard = "" if found else "there are no anchors yet"
         except ValueError as error:
@@ -108,15 +108,16 @@ def anchor(session: Session) -> int:
     from mcpops.cli.record import open_record  # noqa: PLC0415
     from mcpops.core.errors import Failed, UsageError  # noqa: PLC0415
     from mcpops.journal import anchor as anchors  # noqa: PLC0415
-    from mcpops.objects.store import Exists, open_store  # noqa: PLC0415
+    from mcpops.objects.store import Exists  # noqa: PLC0415
 
     record = open_record(session)
-    if record.settings.anchor is None:
+    place = record.anchors()
+    if place is None:
         raise UsageError(
             "the settings name no place for anchors", hint="anchor: {directory: …} or {s3: …} in mcpops.yml"
         )
     try:
-        number = anchors.put(record.store, open_store(record.settings.anchor, record.project))
+        number = anchors.put(record.store, place)
     except Exists as error:
         raise Failed(f"another record is anchored there: {error}", hint="`mcpops journal verify` says more") from error
     session.report({"seal": number}, "nothing is sealed yet" if number is None else f"seal {number} is anchored")

@@ -20,6 +20,7 @@ from mcpops.model.settings import Hearer, Settings
 
 if TYPE_CHECKING:
     from mcpops.notify.channels import Channel
+    from mcpops.objects.store import ObjectStore
 
 KEY = "journal.key"
 
@@ -44,21 +45,32 @@ class Record:
         """Return the channels of the settings by name, and the pings of the schedules."""
         from mcpops.notify.channels import Ping  # noqa: PLC0415 - smtplib and urllib, for those who tell
 
-        hearers = {hearer.name: _channel(hearer, self.project) for hearer in self.settings.notify}
+        hearers = {hearer.name: self._channel(hearer) for hearer in self.settings.notify}
         pings = {f"ping:{one.key}": Ping(one.ping) for one in self.settings.schedules if one.ping}
         return {**hearers, **pings}
 
-    def anchor(self) -> None:
-        """Anchor the last seal where the settings say so; what does not work is said, and tried again with the next."""
+    def anchors(self) -> ObjectStore | None:
+        """Return where the settings want anchors, None when they say nothing."""
         if self.settings.anchor is None:
-            return
-        from mcpops.journal import anchor  # noqa: PLC0415
+            return None
         from mcpops.objects.store import open_store  # noqa: PLC0415
 
+        return open_store(self.settings.anchor, self.project)
+
+    def anchor(self) -> None:
+        """Anchor the last seal; what does not work is said, and tried again with the next."""
+        from mcpops.journal import anchor  # noqa: PLC0415
+
+        place = self.anchors()
         try:
-            anchor.put(self.store, open_store(self.settings.anchor, self.project))
+            if place:
+                anchor.put(self.store, place)
         except Exception as error:  # noqa: BLE001 - what was done is done, and on record
             tell(f"mcpops: warning: the record is not anchored: {error}; `mcpops journal anchor` tries again")
+
+    def path(self, name: str) -> Path:
+        """Return a path of the settings: relative to the project, or to a home."""
+        return self.project / Path(name).expanduser()
 
     def wake_workers(self, run_id: str) -> None:
         """Tell workers on PostgreSQL of a queued run; without it they find it some seconds later."""
@@ -77,6 +89,25 @@ class Record:
                 tell(f"mcpops: warning: not told yet: {line}")
         except McpopsError as error:
             tell(f"mcpops: warning: notifications wait: {error.message}")
+
+    def _channel(self, hearer: Hearer) -> Channel:
+        from mcpops.notify.channels import Command, Email, Webhook  # noqa: PLC0415
+
+        how: Mapping[str, Any] = hearer.how
+        secret = next((self.path(how[name]) for name in ("secret_file", "password_file") if name in how), None)
+        if hearer.way == "webhook":
+            return Webhook(how["url"], secret)
+        if hearer.way == "command":
+            return Command(tuple(how["argv"]))
+        return Email(
+            sender=how["from"],
+            to=tuple(how["to"]),
+            host=how["host"],
+            port=how.get("port", 587),
+            starttls=how.get("starttls", True),
+            user=how.get("user"),
+            password_file=secret,
+        )
 
 
 def open_record(session: Session) -> Record:
@@ -110,26 +141,3 @@ def _wanted(settings: Settings, environment: str, event: str, schedule: str | No
     asked = f"{environment}/{schedule}"
     pings = [f"ping:{one.key}" for one in settings.schedules if one.ping and one.key == asked and event == "done"]
     return names + pings
-
-
-def _channel(hearer: Hearer, project: Path) -> Channel:
-    from mcpops.notify.channels import Command, Email, Webhook  # noqa: PLC0415
-
-    how: Mapping[str, Any] = hearer.how
-    if hearer.way == "webhook":
-        return Webhook(how["url"], _path(how.get("secret_file"), project))
-    if hearer.way == "command":
-        return Command(tuple(how["argv"]))
-    return Email(
-        sender=how["from"],
-        to=tuple(how["to"]),
-        host=how["host"],
-        port=how.get("port", 587),
-        starttls=how.get("starttls", True),
-        user=how.get("user"),
-        password_file=_path(how.get("password_file"), project),
-    )
-
-
-def _path(name: str | None, project: Path) -> Path | None:
-    return project / Path(name).expanduser() if name else None

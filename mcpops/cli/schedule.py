@@ -16,7 +16,7 @@ from mcpops.core.errors import Busy, ExitCode, McpopsError, UsageError
 
 if TYPE_CHECKING:
     from mcpops.cli.record import Record
-    from mcpops.engine.schedule import Decision
+    from mcpops.journal.firings import Firing
     from mcpops.model.schedule import Schedule
 
 READS = "Exit status: 0 ok, 2 usage."
@@ -152,14 +152,14 @@ def _tick(session: Session, record: Record, one: Schedule, *, queue: bool) -> It
             why=decision.why,
         )
         if decision.fire:
-            code = _fire(session, one, decision, firing, queue=queue)
+            code = _fire(session, one, firing, queue=queue)
             if code is not None:
                 yield to_text(decision.due_at), code
         elif firings.skip(record.store, record.clock, firing):
             tell(f"{one.key}: {to_text(decision.due_at)} is skipped: {decision.why}")
 
 
-def _fire(session: Session, one: Schedule, decision: Decision, firing: Any, *, queue: bool) -> ExitCode | None:  # noqa: ANN401
+def _fire(session: Session, one: Schedule, firing: Firing, *, queue: bool) -> ExitCode | None:
     """Begin the run of a due time; None when another scheduler had it. What goes wrong is told, and is an exit code."""
     from dataclasses import replace  # noqa: PLC0415
 
@@ -170,7 +170,7 @@ def _fire(session: Session, one: Schedule, decision: Decision, firing: Any, *, q
     mine = replace(session, environment=one.environment, json=False, background=True)
     try:
         place = wire.open_workplace(mine)
-        plan = make_plan(place, one.runbook, one.parameters, run_id=one.run_id(decision.due_at))
+        plan = make_plan(place, one.runbook, one.parameters, run_id=firing.run_id)
         return (launch.enqueue if queue else launch.begin)(mine, place, plan, firing=firing)
     except AlreadyDecided:
         return None
@@ -199,9 +199,8 @@ def write_metrics(record: Record) -> None:
     from mcpops.cli.metrics import metrics  # noqa: PLC0415
     from mcpops.core.files import write_atomic  # noqa: PLC0415
 
-    path = record.project / Path(record.settings.metrics_file).expanduser()
     try:
-        write_atomic(path, metrics(record), mode=0o644)
+        write_atomic(record.path(record.settings.metrics_file), metrics(record), mode=0o644)
     except (OSError, McpopsError) as error:
         tell(f"mcpops: warning: no metrics: {error}")
 

@@ -4,7 +4,27 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Make `path` (0600) with `data`, whole or not at all; of several that do so at once, one does.
+
+    Raises FileExistsError when it is there, OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mkstemp creates 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(name, path)
+        _sync(path.parent)
+    finally:
+        with suppress(OSError):  # where nothing may be removed (`chattr +a`), it stays
+            Path(name).unlink()
 
 
 def write_atomic(path: Path, text: str, *, mode: int = 0o600) -> None:
@@ -26,8 +46,13 @@ def write_atomic(path: Path, text: str, *, mode: int = 0o600) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(path.parent)
+
+
+def _sync(directory: Path) -> None:
+    """Put a directory's entries on disk."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(directory)
+        os.fsync(handle)
     finally:
-        os.close(directory)
+        os.close(handle)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mcpops.ansible import private
-from mcpops.core.canonical import digest, storable
+from mcpops.core.canonical import storable
 from mcpops.core.errors import ExitCode, Fenced, McpopsError, Unknown
 from mcpops.core.failpoint import failpoint
 from mcpops.core.redaction import Redactor
@@ -23,7 +23,7 @@ from mcpops.model.outcome import AttemptReport, Outcome, Result
 from mcpops.model.run import Run, RunState, StepRecord, StepState
 from mcpops.model.step import OnInterrupt, Step, StepKind
 
-BARRIER_S = 120.0  # a host that is up answers in a second; twenty at a time
+BARRIER_S = 120.0  # a host that is up answers in a second; ten at a time
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Driver:
         self.cancel = threading.Event()
         self._deadline = private.lease_file(writer.run_id, writer.lease.fence)
         self._heartbeat = Heartbeat(writer, self.cancel, self._deadline)
-        self._planned: dict[int, str] = {}
+        self._planned: dict[int, tuple[object, ...]] = {}
         self._localize = localize
         self._until_s = writer.clock.monotonic_s() + timeout_s if timeout_s is not None else None
 
@@ -123,7 +123,7 @@ class Driver:
         """
         run = self.journal.run(self.writer.run_id)
         for record in run.steps:
-            said = digest([asdict(record.step), dict(run.parameters), run.snapshot])
+            said = (record.step, run.parameters, run.snapshot)
             if self._planned.setdefault(record.seq, said) != said:
                 raise Damaged(
                     f"step {record.step.name} of run {run.id} was changed in the journal while the run went on",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from sqlalchemy import select
@@ -21,7 +21,7 @@ def lines(store: Store, since: int = 0) -> Iterator[str]:
             yield json.dumps({"seal": dict(row)}, ensure_ascii=False)
 
 
-def wrong(text: Iterable[str], trusted: Iterable[str]) -> tuple[int, str | None]:
+def wrong(text: Iterable[str], trusted: Collection[str]) -> tuple[int, str | None]:
     """Verify an export without its journal: how many rows, and what is wrong or None. Raises ValueError, KeyError.
 
     An export of a part is whole when it hangs together; what its first row hangs on is not in it.
@@ -33,13 +33,9 @@ def wrong(text: Iterable[str], trusted: Iterable[str]) -> tuple[int, str | None]
         (rows if "row" in said else seals).append(said.get("row") or said["seal"])
     if not rows:
         return 0, None
-    broken = chain.broken(rows, rows[0]["previous"], rows[0]["n"])
-    if broken:
-        return len(rows), broken
-    digests, keys, last = {row["n"]: row["sha256"] for row in rows}, set(trusted), 0
-    for one in seals:
-        if one["key"] not in keys or not seal.is_signed(one) or digests.get(one["n"]) != one["sha256"]:
-            return len(rows), f"seal {one['number']} is not what was signed, or by a key that is not trusted"
-        last = one["n"]
-    open_ = [row["n"] for row in rows if row["n"] > last and row["body"].get(seal.SEALED)]
-    return len(rows), f"the seal of row {open_[0]} is missing" if open_ else None
+    digests, first = {row["n"]: row["sha256"] for row in rows}, seals[0]["number"] if seals else 1
+    last, problem = seal.broken(seals, digests, trusted, first=first)
+    problem = chain.broken(rows, rows[0]["previous"], rows[0]["n"]) or problem
+    unsealed = (row["n"] for row in rows if row["n"] > last and row["body"].get(seal.SEALED))
+    missing = next(unsealed, None)
+    return len(rows), problem or (None if missing is None else f"the seal of row {missing} is missing")

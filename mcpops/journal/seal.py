@@ -1,16 +1,15 @@
 """Seals: the head of the chain, signed with the control node's key each time that a run ends or somebody decides.
 
 The key is Ed25519 (RFC 8032), made on first use beside the journal, mode 0600. Seals are numbered without a gap, and a
-row that says it was sealed must have one at or after it: so neither a seal nor the end of the chain can be left out.
-Who has the key as well as the database can write all of it anew; an anchor elsewhere finds that (`anchor.py`).
+row that says it was sealed must have one at or after it, so no seal can be left out. An end that is cut off with its
+seals is missed by the machine that sealed it, and by an anchor elsewhere (`anchor.py`). The anchor also finds what
+somebody with the key writes anew.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import os
-import tempfile
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
@@ -22,7 +21,7 @@ from sqlalchemy import Connection, func, insert, select
 
 from mcpops.core.canonical import canonical
 from mcpops.core.errors import UsageError
-from mcpops.core.files import write_atomic
+from mcpops.core.files import write_atomic, write_new
 from mcpops.journal import chain
 from mcpops.journal.tables import record, seal
 from mcpops.journal.trouble import Damaged
@@ -177,33 +176,45 @@ def is_signed(row: Mapping[Any, Any]) -> bool:
     return True
 
 
+def broken(
+    seals: Iterable[Mapping[Any, Any]], digests: Mapping[int, str], trusted: Collection[str], *, first: int = 1
+) -> tuple[int, str | None]:
+    """Return the last row that is sealed, and what is wrong with seals that begin with number `first`, or None.
+
+    `digests` are those of the rows of the chain by number, `trusted` the keys that may have signed.
+    """
+    last = 0
+    for expected, row in enumerate(seals, first):
+        name = f"seal {row['number']}"
+        if row["number"] != expected:
+            return last, f"seal {expected} is missing"
+        if not is_signed(row):
+            return last, f"{name} is not what was signed"
+        if row["key"] not in trusted:
+            return last, f"{name} is by the key {row['key']}, which is none of those that may sign here"
+        if digests.get(row["n"]) != row["sha256"]:
+            return last, f"{name} is of a row {row['n']} that is not there any more, or was another"
+        if row["n"] < last:
+            return last, f"{name} is out of order"
+        last = row["n"]
+    return last, None
+
+
 def wrong(
     connection: Connection, trusted: Collection[str], seen: Iterable[Mapping[str, Any] | None] = ()
 ) -> str | None:
-    """Return what is wrong with the seals, naming one, or None.
+    """Return what is wrong with the seals of a journal, naming one, or None.
 
     `trusted` are the keys that may have signed; `seen` are seals that are known from elsewhere, and must be there.
     """
     digests = {row.n: row.sha256 for row in connection.execute(select(record.c.n, record.c.sha256))}
-    last = 0
-    for expected, row in enumerate(connection.execute(select(seal).order_by(seal.c.number)).mappings(), 1):
-        name = f"seal {row['number']}"
-        if row["number"] != expected:
-            return f"seal {expected} is missing"
-        if not is_signed(row):
-            return f"{name} is not what was signed"
-        if row["key"] not in trusted:
-            return f"{name} is by the key {row['key']}, which is none of those that may sign here"
-        if digests.get(row["n"]) != row["sha256"]:
-            return f"{name} is of a row {row['n']} that is not there any more, or was another"
-        if row["n"] < last:
-            return f"{name} is out of order"
-        last = row["n"]
+    seals = connection.execute(select(seal).order_by(seal.c.number)).mappings()
+    last, problem = broken(seals, digests, trusted)
     unsealed = select(func.min(record.c.n)).where((record.c.n > last) & record.c.body[SEALED].as_boolean())
-    first = connection.execute(unsealed).scalar()
+    first = None if problem else connection.execute(unsealed).scalar()
     if first is not None:
-        return f"the seal of row {first} is missing"
-    return next(filter(None, (_lost(connection, one) for one in seen)), None)
+        problem = f"the seal of row {first} is missing"
+    return problem or next(filter(None, (_lost(connection, one) for one in seen)), None)
 
 
 def _read_or_make(path: Path) -> bytes:
@@ -216,17 +227,8 @@ def _read_or_make(path: Path) -> bytes:
     pem = ed25519.Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mkstemp creates 0600
-    temporary = Path(name)
-    with os.fdopen(handle, "wb") as file:
-        file.write(pem)
-        file.flush()
-        os.fsync(file.fileno())
     try:
-        os.link(temporary, path)  # fails when another process was first
-    except FileExistsError:
+        write_new(path, pem)
+    except FileExistsError:  # another process was first
         return path.read_bytes()
-    finally:
-        temporary.unlink()
     return pem

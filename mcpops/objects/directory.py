@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
+from mcpops.core.files import write_new
 from mcpops.objects.store import Exists, Unreachable
 
 
@@ -22,20 +20,10 @@ class Directory:
         """Write an object that is not there yet: whole or not at all, and never over another one."""
         path = self._root / name
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handle, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.link(temporary, path)
-            except FileExistsError:
-                if path.read_bytes() != data:
-                    raise Exists(name) from None
-            finally:
-                with suppress(OSError):  # where nothing may be removed (`chattr +a`), it stays
-                    Path(temporary).unlink()
+            write_new(path, data)
+        except FileExistsError as error:
+            if self.get(name) != data:
+                raise Exists(name) from error
         except OSError as error:
             raise self._unreachable(error) from error
 
@@ -51,7 +39,7 @@ class Directory:
     def names(self, prefix: str) -> Iterator[str]:
         """Yield the names that begin with `prefix`, sorted."""
         try:
-            found = [path for path in self._root.rglob("*") if path.is_file() and not path.name.startswith(".new-")]
+            found = [path for path in self._root.rglob("*") if path.is_file() and not path.name.startswith(".")]
         except OSError as error:
             raise self._unreachable(error) from error
         names = (str(path.relative_to(self._root)) for path in found)

@@ -111,38 +111,37 @@ class CallbackModule(RunnerCallback):  # type: ignore[misc]
             pass
 
     def _trimmed(self, result: Any) -> Any:  # noqa: ANN401 - Ansible's CallbackTaskResult, a copy for us alone
-        self._waiting.told(result)
         trim(result.result, self._get_diff)
         return result
 
+    def _ended(self, result: Any) -> Any:  # noqa: ANN401
+        self._waiting.told(result)
+        return self._trimmed(result)
+
     def v2_runner_on_ok(self, result: Any) -> None:  # noqa: ANN401, D102
-        super().v2_runner_on_ok(self._trimmed(result))
+        super().v2_runner_on_ok(self._ended(result))
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:  # noqa: ANN401, D102
-        super().v2_runner_on_failed(self._trimmed(result), ignore_errors)
+        super().v2_runner_on_failed(self._ended(result), ignore_errors)
 
     def v2_runner_on_skipped(self, result: Any) -> None:  # noqa: ANN401, D102
-        super().v2_runner_on_skipped(self._trimmed(result))
+        super().v2_runner_on_skipped(self._ended(result))
 
     def v2_runner_on_unreachable(self, result: Any) -> None:  # noqa: ANN401, D102
-        super().v2_runner_on_unreachable(self._trimmed(result))
+        super().v2_runner_on_unreachable(self._ended(result))
 
     def v2_runner_item_on_ok(self, result: Any) -> None:  # noqa: ANN401, D102
-        trim(result.result, self._get_diff)
-        super().v2_runner_item_on_ok(result)
+        super().v2_runner_item_on_ok(self._trimmed(result))
 
     def v2_runner_item_on_failed(self, result: Any) -> None:  # noqa: ANN401, D102
         result.result["_ansible_item_label"] = str(self._get_item_label(result.result))
-        trim(result.result, self._get_diff)
-        super().v2_runner_item_on_failed(result)
+        super().v2_runner_item_on_failed(self._trimmed(result))
 
     def v2_runner_item_on_skipped(self, result: Any) -> None:  # noqa: ANN401, D102
-        trim(result.result, self._get_diff)
-        super().v2_runner_item_on_skipped(result)
+        super().v2_runner_item_on_skipped(self._trimmed(result))
 
     def v2_runner_retry(self, result: Any) -> None:  # noqa: ANN401, D102
-        trim(result.result, self._get_diff)
-        super().v2_runner_retry(result)
+        super().v2_runner_retry(self._trimmed(result))
 
     def v2_on_file_diff(self, result: Any) -> None:  # noqa: ANN401
         """Send no event: the diff comes with the result, and may be large."""
