@@ -8,6 +8,8 @@ Our connection plugins (`connection/`) ask here before each command. Two things 
   empty file a number, so that two controllers need no lock to agree on the highest. The fence of a service there
   (`mcpops.hostside`) counts as well: a rollback raises that one, and stops the plays of the deploy too.
 
+A warm server (`mcpops.warm`) is started as one such command, and asks again before each task.
+
 A command announces itself (`.NUMBER.PID`) before it looks, and a watchdog beside it looks again each second: when a
 higher number comes, or the connection that started it is gone, it ends the command and all below it. Whoever brings a
 higher number waits until no command under a lower one is left. So a command of an earlier controller neither starts nor
@@ -19,7 +21,6 @@ password. A host where the number cannot be kept (disk full, read-only) obeys: t
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shlex
@@ -87,19 +88,6 @@ rm -f "$a"; exit $r
 """
 
 
-def builtin(name: str) -> Any:  # noqa: ANN401 - a module
-    """Return Ansible's own connection plugin as a module of another name: ours takes its name when it is loaded."""
-    from ansible.plugins import connection  # noqa: PLC0415 - 0.2 s, and only plugins call this
-
-    path = Path(connection.__file__).parent / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"mcpops_builtin_{name}", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(str(path))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 class Refused(Exception):
     """The right to act is gone; says why."""
 
@@ -149,7 +137,11 @@ class Fence:
         )
         return f"/bin/sh -c {shlex.quote(script)}"
 
-    def judge(self, host: str, code: int, said: str) -> None:
+    def for_server(self) -> dict[str, Any]:
+        """Return what a warm server needs, to ask before each task what `wrap` asks before each command."""
+        return {"number": self.number, "directory": f"{HOME}/{self.scope}", "beside": list(self.beside)}
+
+    def judge(self, host: str, code: int | None, said: str) -> None:
         """Raise Refused when a host refused a wrapped command, Held when an earlier one still goes on there."""
         _, found, why = said.rpartition(SAYS)
         if found and code == EXIT_FENCED:

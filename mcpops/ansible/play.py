@@ -45,6 +45,7 @@ class _Record:
         self.waiting: list[Result] = []
         self.outputs: dict[str, Any] = {}
         self.masked: list[str] = []
+        self.ways: dict[str, Any] = {}
         self.ended = False
         self.empty = False
         self.lost = ""
@@ -78,6 +79,8 @@ class _Record:
             self.masked = [self._redactor(name) for name, value in told.items() if self._redactor.value(value) != value]
         elif kind == "empty":
             self.empty = True
+        elif kind == "ways":
+            self.ways = {name: message[name] for name in ("warm", "ssh") if name in message}
         elif kind == "fenced":
             self.fenced = message["why"]
         elif kind == "lost":
@@ -287,4 +290,5 @@ def _report(call: PlayCall, record: _Record, stopped: str, trouble: str, duratio
         results=(*record.results, *record.waiting),
         outputs=outputs,
         duration_s=duration_s,
+        ways=record.ways,
     )

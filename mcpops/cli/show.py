@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mcpops.core.clock import SystemClock, to_text
@@ -58,6 +59,7 @@ def step_json(record: StepRecord) -> dict[str, Any]:
         "duration_s": sum(attempt.duration_ms for attempt in record.attempts) / 1000,
         "reason": record.attempts[-1].reason if record.attempts else "",
         "undo_of": record.undo_of,
+        "ways": dict(record.attempts[-1].ways) if record.attempts else {},
         "hosts": AttemptReport(outcome=Outcome.UNKNOWN, results=record.results).hosts(),
         "outputs": dict(record.outputs),
         "results": [
@@ -186,8 +188,16 @@ def _step_lines(record: StepRecord, *, verbose: bool) -> list[str]:
     if changed and not verbose:
         said = "; ".join(f"{task} ({', '.join(dict.fromkeys(hosts))})" for task, hosts in changed.items())
         lines.append(f"        changed: {said}")
+    if verbose and record.attempts and record.attempts[-1].ways:
+        lines.append(f"        {_ways(record.attempts[-1].ways)}")
     for result in record.results:
         if verbose or result.outcome in (Outcome.FAILED, Outcome.UNREACHABLE, Outcome.UNKNOWN):
             said = f": {result.message}" if result.message else ""
             lines.append(f"        {result.host}: {result.task}: {result.outcome.value}{said}")
     return lines
+
+
+def _ways(ways: Mapping[str, Any]) -> str:
+    """Return how the commands of an attempt went to the hosts: by a warm server, or by ssh and why."""
+    ssh = "; ".join(f"{count} by ssh ({why})" for why, count in sorted(ways["ssh"].items()))
+    return f"commands: {ways['warm']} warm{'; ' if ssh else ''}{ssh}"

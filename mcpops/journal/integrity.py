@@ -38,6 +38,7 @@ class Told:
     planned: dict[Step, str] = field(default_factory=dict)
     parameters: str | None = None
     attempts: dict[Try, tuple[str | None, str]] = field(default_factory=dict)
+    ways: dict[Try, Mapping[str, Any]] = field(default_factory=dict)
     results: dict[Try, str] = field(default_factory=dict)
     approvals: dict[Try, tuple[Any, ...]] = field(default_factory=dict)
     partial: bool = False
@@ -98,6 +99,7 @@ def _pairs(connection: Connection, run: Mapping[Any, Any], told: Told) -> Iterat
     if told.partial:
         return
     yield from _both("step {}, attempt {}", told.attempts, _attempts(connection, run_id))
+    yield from _both("the ways of step {}, attempt {}", told.ways, _ways(connection, run_id), {})
     steps = connection.execute(select(tables.step).where(tables.step.c.run_id == run_id)).all()
     pending = {(row.seq,): StepState.PENDING.value for row in steps}
     if told.planned:  # an mcpops of the first schema told nothing of what a step is
@@ -109,7 +111,7 @@ def _pairs(connection: Connection, run: Mapping[Any, Any], told: Told) -> Iterat
     yield from _both("what step {} hands on", told.outputs, outputs, digest({}))
 
 
-def _both(name: str, told: Mapping[Any, Any], seen: Mapping[Any, Any], missing: str | None = None) -> Iterator[Pair]:
+def _both(name: str, told: Mapping[Any, Any], seen: Mapping[Any, Any], missing: object = None) -> Iterator[Pair]:
     """Yield what is known of each key of either; the other may not have it."""
     for key in sorted(told.keys() | seen.keys()):
         yield name.format(*key), told.get(key, missing), seen.get(key, missing)
@@ -118,6 +120,11 @@ def _both(name: str, told: Mapping[Any, Any], seen: Mapping[Any, Any], missing: 
 def _attempts(connection: Connection, run_id: str) -> dict[Try, tuple[str | None, str]]:
     found = connection.execute(select(tables.attempt).where(tables.attempt.c.run_id == run_id))
     return {(row.seq, row.number): (row.outcome, row.reason) for row in found}
+
+
+def _ways(connection: Connection, run_id: str) -> dict[Try, Mapping[str, Any]]:
+    found = connection.execute(select(tables.attempt).where(tables.attempt.c.run_id == run_id))
+    return {(row.seq, row.number): row.ways for row in found}
 
 
 def _results(connection: Connection, run_id: str) -> dict[Try, str]:
@@ -169,6 +176,7 @@ def _fold_outcome(told: Told, body: Mapping[str, Any]) -> None:
         told.run, told.partial = {"state": body["state"]}, True
         return
     told.attempts[key] = (body["outcome"], body["reason"])
+    told.ways[key] = body.get("ways", {})  # an mcpops of an earlier schema told none
     told.steps[body["seq"],] = state_after(Outcome(body["outcome"])).value
     told.outputs[body["seq"],] = body["outputs"]
     for said in body.get("undo_steps", ()):

@@ -69,4 +69,9 @@ def _seals(op: Operations) -> None:
     )
 
 
-_STEPS: dict[int, Callable[[Operations], None]] = {2: _to_2}
+def _to_3(op: Operations) -> None:
+    """Which way the commands of an attempt took to the hosts."""
+    op.add_column("attempt", Column("ways", JSON, nullable=False, server_default="{}"))
+
+
+_STEPS: dict[int, Callable[[Operations], None]] = {2: _to_2, 3: _to_3}

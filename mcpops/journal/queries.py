@@ -142,6 +142,7 @@ def _steps(connection: Connection, run_id: str) -> tuple[StepRecord, ...]:
                 outcome=Outcome(row.outcome) if row.outcome else None,
                 reason=row.reason,
                 duration_ms=row.duration_ms,
+                ways=row.ways,
             )
         )
     found = connection.execute(select(tables.step).where(tables.step.c.run_id == run_id).order_by(tables.step.c.seq))

@@ -25,7 +25,7 @@ from sqlalchemy import (
     false,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 
@@ -91,6 +91,7 @@ attempt = Table(
     Column("outcome", Text),
     Column("reason", Text, nullable=False, default=""),
     Column("duration_ms", Integer, nullable=False, default=0),
+    Column("ways", JSON, nullable=False, server_default="{}"),  # commands by the way that they took to the hosts
     ForeignKeyConstraint(["run_id", "seq"], ["step.run_id", "step.seq"]),
 )
 

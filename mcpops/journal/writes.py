@@ -129,6 +129,7 @@ class RunWriter:
                     "reason": report.reason,
                     "outputs": digest(dict(report.outputs)),
                     "results": results_digest(report.results),
+                    "ways": dict(report.ways),
                     "undo": [step.name for _, step in undo],
                     "undo_steps": [digest(asdict(step)) for _, step in undo],
                 },
@@ -177,7 +178,12 @@ class RunWriter:
         connection.execute(
             update(tables.attempt)
             .where((row.run_id == self.run_id) & (row.seq == seq) & (row.number == number))
-            .values(outcome=report.outcome, reason=report.reason, duration_ms=round(report.duration_s * 1000))
+            .values(
+                outcome=report.outcome,
+                reason=report.reason,
+                duration_ms=round(report.duration_s * 1000),
+                ways=dict(report.ways),
+            )
         )
         if report.results:
             rows = [

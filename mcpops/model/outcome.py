@@ -38,13 +38,17 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptReport:
-    """What a try of a step came to: the verdict, why, and what it hands on."""
+    """What a try of a step came to: the verdict, why, and what it hands on.
+
+    `ways` counts the commands that went to hosts by ssh: `{"warm": 40, "ssh": {why: 2}}`, see docs/explanation/warm.md.
+    """
 
     outcome: Outcome
     reason: str = ""
     results: tuple[Result, ...] = ()
     outputs: Mapping[str, Any] = field(default_factory=dict)
     duration_s: float = 0.0
+    ways: Mapping[str, Any] = field(default_factory=dict)
 
     def hosts(self) -> dict[str, int]:
         """Count hosts by their worst result: `{"ok", "changed", "failed", "unreachable"}`."""

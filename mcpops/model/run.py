@@ -104,6 +104,7 @@ class Attempt:
     outcome: Outcome | None = None
     reason: str = ""
     duration_ms: int = 0
+    ways: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

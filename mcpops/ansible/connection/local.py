@@ -6,7 +6,8 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 
-from mcpops.ansible.fence import Fence, Refused, builtin
+from mcpops.ansible.fence import Fence, Refused
+from mcpops.warm.builtin import builtin
 
 _BUILTIN = builtin("local")
 DOCUMENTATION = _BUILTIN.DOCUMENTATION

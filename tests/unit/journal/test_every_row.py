@@ -158,6 +158,13 @@ def test_a_table_whose_rows_were_altered_is_found(stand, table):
     assert verdict(stand)
 
 
+def test_ways_that_were_altered_are_found(stand):
+    with stand.store.write() as connection:
+        assert connection.execute(update(tables.attempt).values(ways={"warm": 1000, "ssh": {}})).rowcount
+
+    assert "the ways of step" in verdict(stand)
+
+
 @pytest.mark.parametrize("table", TABLES, ids=str)
 def test_a_table_whose_rows_were_removed_is_found(stand, table):
     with closing(sqlite3.connect(stand.store.path)) as connection, connection:

@@ -1,0 +1,270 @@
+"""Ansible's ssh connection, with modules run by a warm server on the host where that is certain to be the same.
+
+The plugin's page is docs/explanation/warm.md. A connection that adds to it (mcpops's own `ssh`) overrides `ordinary`,
+`begin`, `refused` and `not_started`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.utils.display import Display
+
+from mcpops.warm import command, wrapper
+from mcpops.warm.builtin import builtin
+from mcpops.warm.channel import Answer, Channel
+from mcpops.warm.command import Interpreter
+from mcpops.warm.errors import Absent, Broken, NotStarted, Refused, Unknown
+from mcpops.warm.park import Label, Park
+from mcpops.warm.program import program
+from mcpops.warm.start import Start, start
+
+Result = tuple[int, bytes, bytes]
+
+_SSH = builtin("ssh")
+# Made when Ansible's main process loads its connection plugins, which is before it forks (playbook_executor.py).
+_PARK = Park()
+_PUT_BYTES = 4 << 20  # larger files go by sftp: they would pass through this process's memory
+_START_S = 20.0  # for a slow host to start a Python, beside the time that ssh has to connect
+_TRIES = 3  # to get a server that takes a request: one that waited may have left, the next find the host changed
+_HOW = (
+    "host", "port", "remote_user", "ssh_executable", "ssh_args", "ssh_common_args", "ssh_extra_args",
+    "private_key_file", "control_path", "host_key_checking", "warm_idle",
+)  # fmt: skip
+
+DOCUMENTATION = (
+    _SSH.DOCUMENTATION.replace("name: ssh", "name: warm", 1).replace(
+        "      pipelining:\n", "      pipelining:\n          default: true\n", 1
+    )
+    + """
+      warm:
+        description: Whether modules are run by a server on the host. Off, this is Ansible's own ssh.
+        type: bool
+        default: true
+        env: [{name: ANSIBLE_WARM}]
+        ini: [{section: warm, key: enabled}]
+        vars: [{name: ansible_warm}]
+      warm_become_password:
+        description: Also where sudo asks for a password. Its answer then counts until the end of the run.
+        type: bool
+        default: false
+        env: [{name: ANSIBLE_WARM_BECOME_PASSWORD}]
+        ini: [{section: warm, key: become_password}]
+        vars: [{name: ansible_warm_become_password}]
+      warm_idle:
+        description: Seconds without a task after which a server leaves.
+        type: int
+        default: 60
+        env: [{name: ANSIBLE_WARM_IDLE}]
+        ini: [{section: warm, key: idle}]
+        vars: [{name: ansible_warm_idle}]
+      warm_log:
+        description: File for one line of JSON a command, which says the way that it took.
+        type: path
+        env: [{name: ANSIBLE_WARM_LOG}]
+        ini: [{section: warm, key: log}]
+"""
+)
+
+
+class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
+    """The same connection; a module of Ansible's that is known for certain is run by a server that is warm."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the builtin's own
+        super().__init__(*args, **kwargs)
+        self._digest = ""
+        self._tty: bool | None = None
+
+    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Result:
+        """Run a command on the host, by a server where that is certain to be the same."""
+        what = "command"
+        try:
+            self._require_warm()
+            if in_data:
+                what, how, request, body, module = self._module(cmd, in_data)
+                answer = self._ask(how, request, body, module)
+            elif not sudoable and command.is_own(cmd):
+                what = "shell"
+                answer = self._ask(self._login(), {"op": "shell", "command": command.unwrap(cmd)})
+            else:
+                raise Unknown("not a Python module of Ansible's")
+        except Unknown as error:
+            self._tell("ssh", what, error)
+            return self.ordinary(cmd, in_data, sudoable)
+        self._tell("warm", what)
+        return answer.code, answer.out, answer.error
+
+    def put_file(self, in_path: str, out_path: str) -> Any:  # noqa: ANN401 - the builtin's own
+        """Copy a file to the host."""
+        try:
+            self._require_warm()
+            status = Path(in_path).stat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _PUT_BYTES or not out_path.startswith("/"):
+                raise Unknown("a large file, or none")
+            data = Path(in_path).read_bytes()
+            request = {"op": "put", "path": out_path, "mode": stat.S_IMODE(status.st_mode) & 0o777}
+            answer = self._ask(self._login(), request, data)
+            if answer.code:
+                raise Unknown("it could not be written")
+        except (Unknown, OSError) as error:
+            self._tell("ssh", "put", error)
+            return super().put_file(in_path, out_path)
+        self._tell("warm", "put")
+        return answer.code, answer.out, answer.error
+
+    def reset(self) -> None:
+        """End the servers of this host, and the connection."""
+        _PARK.drop(self._host())
+        super().reset()
+
+    def ordinary(self, cmd: str, in_data: bytes | None, sudoable: bool) -> Result:
+        """Run a command as Ansible's own connection does."""
+        result: Result = super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        return result
+
+    def begin(self, how: Interpreter) -> tuple[str, Mapping[str, Any] | None]:
+        """Return the command that starts a server, and the fence that it asks before each task."""
+        return how.start(), None
+
+    def refused(self, error: Refused) -> None:
+        """Take in that a server refused; whoever knows better what that means raises."""
+
+    def not_started(self, error: NotStarted) -> None:
+        """Take in that no server was started; whoever knows better what that means raises."""
+
+    def _require_warm(self) -> None:
+        """Raise Unknown where no server is wanted, or none can be kept."""
+        if not self.get_option("warm"):
+            raise Unknown("switched off")
+        if _PARK.made_by != os.getppid():
+            raise Unknown("no process to keep a channel between two tasks")
+        if self.get_option("password") or self._play_context.password:
+            raise Unknown("a password for ssh")
+
+    def _module(self, cmd: str, in_data: bytes) -> tuple[str, Interpreter, dict[str, Any], bytes, wrapper.Module]:
+        module = wrapper.parse(in_data)
+        how = command.interpreter(cmd, getattr(self.become, "success", "") if self.become else "")
+        if how.prompt and not self.get_option("warm_become_password"):
+            raise Unknown("sudo asks for a password")
+        environment = json.dumps(dict(how.environment)).encode()
+        request = {
+            "op": "module",
+            "digest": module.digest,
+            "fqn": module.fqn,
+            "profile": module.profile,
+            "nofile": module.nofile,
+            "environment": len(environment),
+        }
+        return module.fqn.rpartition(".")[2], how, request, environment + module.parameters, module
+
+    def _login(self) -> Interpreter:
+        """Return an interpreter for what is no module, as the login user: whichever served this host before."""
+        label = Label(self._host(), "login", "")
+        found = _PARK.take(label)
+        if found.channel:
+            _PARK.put(Label(label.host, label.user, found.interpreter), found.channel)
+        if not found.interpreter:
+            raise Unknown("no server there yet")
+        return Interpreter(found.interpreter, {})
+
+    def _ask(
+        self, how: Interpreter, request: Mapping[str, Any], body: bytes = b"", module: wrapper.Module | None = None
+    ) -> Answer:
+        """Have a server do it; a second time only where a server said that it did not begin."""
+        for _ in range(_TRIES):
+            label = Label(self._host(), how.user, how.path)
+            channel = self._channel(label, how)
+            try:
+                answer = channel.ask(request, body)
+                if answer == "wanted" and module:
+                    channel.ask(
+                        {"op": "payload", "digest": module.digest, "sitecustomize": module.sitecustomize},
+                        module.payload(),
+                    )
+                    answer = channel.ask(request, body)
+                if isinstance(answer, Answer):
+                    return answer
+                channel.clean = False
+                raise Broken("it said what it should not")
+            except Absent as error:
+                self._vvv(f"again: {error}")
+            except Refused as error:
+                channel.clean = False
+                self.refused(error)
+                _PARK.put(label, None)
+                raise Unknown(str(error)) from error
+            except Broken as error:
+                raise AnsibleConnectionFailure(
+                    f"The session with {self.host} broke while a task ran there ({error}); what it did is not known."
+                ) from error
+            finally:
+                if channel.clean:
+                    _PARK.put(label, channel.end)
+                else:
+                    channel.close()
+        raise Unknown("servers leave as soon as they are there")
+
+    def _channel(self, label: Label, how: Interpreter) -> Channel:
+        """Return a channel that waited, or a new one."""
+        found = _PARK.take(label)
+        if found.channel:
+            return Channel(found.channel, _PARK.made_by)
+        if found.barred:
+            raise Unknown("no server can be there")
+        cmd, fence = self.begin(how)
+        settings = {"idle_s": self.get_option("warm_idle"), "fence": fence}
+        session = Start(
+            argv=self._build_command(self.get_option("ssh_executable"), "ssh", "-T", self.host, cmd),
+            program=program(settings),
+            timeout_s=float(self.get_option("timeout") or 10) + _START_S,
+            prompt=how.prompt,
+            password=str(self.become.get_option("become_pass") or "") if how.prompt else "",
+        )
+        try:
+            end = start(session)
+        except (NotStarted, Unknown) as error:
+            self._vvv(str(error))
+            if isinstance(error, NotStarted):
+                self.not_started(error)
+            if not (isinstance(error, NotStarted) and error.code == 255):  # ssh's own: the host may come back
+                _PARK.put(label, None)
+            raise Unknown("no server can be started") from error
+        self._vvv(f"a server as {how.user} by {how.path}")
+        return Channel(end, _PARK.made_by)
+
+    def _host(self) -> str:
+        """Return a digest of how the host is reached."""
+        if not self._digest:
+            self.host = self.get_option("host") or self._play_context.remote_addr
+            how = [str(self.get_option(name)) for name in _HOW]
+            self._digest = hashlib.sha256("\0".join(how).encode()).hexdigest()
+        return self._digest
+
+    def _is_tty_requested(self) -> bool:
+        """Whether the options ask for a terminal; asked several times a task, it takes them apart each time."""
+        if self._tty is None:
+            self._tty = bool(super()._is_tty_requested())
+        return self._tty
+
+    def _tell(self, way: str, what: str, error: Exception | None = None) -> None:
+        """Say which way a command took: to -vvv, and to the log where there is one."""
+        why = f": {error}" if error else ""
+        self._vvv(f"{what} by {way}{why}")
+        if isinstance(error, Unknown) and error.once and _PARK.first():
+            Display().display(f"warm: {error}; it takes the ordinary way from here on", stderr=True)
+        log = self.get_option("warm_log")
+        if log:
+            line = json.dumps({"host": self.host, "way": way, "what": what, "why": str(error) if error else ""})
+            handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            os.write(handle, line.encode() + b"\n")
+            os.close(handle)
+
+    def _vvv(self, text: str) -> None:
+        Display().vvv(f"WARM: {text}", host=self.host)

@@ -1,0 +1,133 @@
+"""Where open channels wait between two tasks: in the kernel, in flight between two ends of a socket pair.
+
+Ansible forks a worker for each task, from one main process. That process makes the pairs before it forks; a worker
+sends a channel's descriptor into one (SCM_RIGHTS, unix(7)), the next worker receives it. Nobody runs meanwhile. When
+the last process that has the pairs is gone, the kernel drops what is in flight, and with it closes the channels.
+
+The kernel bounds what is in flight: about 278 messages a pair (net.core.wmem_default), and RLIMIT_NOFILE descriptors a
+user. A channel that does not fit is closed, and its server started again by the next task.
+"""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import os
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+_PAIRS = 32  # hosts share them; 64 descriptors of a process
+_LABEL_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class Label:
+    """Whose channel it is: a digest of how the host is reached, who the server runs as, and its interpreter."""
+
+    host: str
+    user: str
+    interpreter: str
+
+    def encode(self) -> bytes:
+        """Return it as a message."""
+        return f"{self.host}\n{self.user}\n{self.interpreter}".encode()
+
+    @classmethod
+    def decode(cls, message: bytes) -> Label:
+        """Return the label of a message."""
+        return cls(*message.decode().split("\n"))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What waited for a host: a channel, or the word that none is to be had; and an interpreter that served there."""
+
+    channel: socket.socket | None = None
+    barred: bool = False
+    interpreter: str = ""
+
+
+class Park:
+    """Channels by label, shared by the process that makes this object and all that it forks."""
+
+    def __init__(self) -> None:
+        self.made_by = os.getpid()
+        self._pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(_PAIRS)]
+        for pair in self._pairs:
+            for end in pair:
+                end.setblocking(False)
+        self._lock = os.memfd_create("park", os.MFD_CLOEXEC)
+        os.truncate(self._lock, _PAIRS + 1)
+
+    def put(self, label: Label, channel: socket.socket | None) -> None:
+        """Leave a channel for the next task, or (None) the word that none is to be had; closed in this process."""
+        with self._locked(self._slot(label.host)):
+            self._send(label, channel)
+
+    def take(self, wanted: Label) -> Found:
+        """Take a channel out; an empty interpreter means any. One that said something or ended meanwhile is closed."""
+        channel, barred, interpreter = None, False, ""
+        with self._locked(self._slot(wanted.host)):
+            for label, waiting in self._all(self._slot(wanted.host)):
+                if waiting and select.select([waiting], [], [], 0)[0]:
+                    waiting.close()
+                    continue
+                if label.host == wanted.host:
+                    fits = label.user == wanted.user and wanted.interpreter in ("", label.interpreter)
+                    barred |= fits and waiting is None
+                    interpreter = label.interpreter if fits or not interpreter else interpreter
+                    if fits and waiting and channel is None:
+                        channel = waiting
+                        continue
+                self._send(label, waiting)
+        return Found(channel, barred, interpreter)
+
+    def drop(self, host: str) -> None:
+        """Close all channels to a host, and forget what was known of it."""
+        with self._locked(self._slot(host)):
+            for label, waiting in self._all(self._slot(host)):
+                if label.host != host:
+                    self._send(label, waiting)
+                elif waiting:
+                    waiting.close()
+
+    def first(self) -> bool:
+        """Whether nobody asked this before."""
+        with self._locked(_PAIRS):
+            before = os.pread(self._lock, 1, _PAIRS)
+            os.pwrite(self._lock, b"\1", _PAIRS)
+        return before == b"\0"
+
+    @staticmethod
+    def _slot(host: str) -> int:
+        return int(host[:8], 16) % _PAIRS
+
+    @contextmanager
+    def _locked(self, slot: int) -> Iterator[None]:
+        """Hold a slot. By a lock of the process: one of the file would be everybody's who was forked with it."""
+        fcntl.lockf(self._lock, fcntl.LOCK_EX, 1, slot)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, slot)
+
+    def _send(self, label: Label, channel: socket.socket | None) -> None:
+        given = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [channel.fileno()]))] if channel else []
+        with suppress(OSError):  # no room: the channel is closed below
+            self._pairs[self._slot(label.host)][0].sendmsg([label.encode()], given)
+        if channel:
+            channel.close()
+
+    def _all(self, slot: int) -> list[tuple[Label, socket.socket | None]]:
+        """Receive all messages that are there now."""
+        received: list[tuple[Label, socket.socket | None]] = []
+        size = array.array("i").itemsize
+        with suppress(BlockingIOError):
+            while True:
+                text, given, _, _ = self._pairs[slot][1].recvmsg(_LABEL_BYTES, socket.CMSG_SPACE(size))
+                handles = array.array("i", b"".join(data for _, _, data in given))
+                received.append((Label.decode(text), socket.socket(fileno=handles[0]) if handles else None))
+        return received
