@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from mcpops.warm.errors import Absent, Broken, Refused
 
@@ -53,21 +53,22 @@ class Channel:
                 continue
             if kind in (b"B", b"S"):
                 raise Absent("it was idle" if kind == b"B" else "something that it depends on changed there")
-            self.clean = kind in (b"X", b"N", b"K", b"R")
+            answer: Answer | str | Refused | None = {b"N": "wanted", b"K": "kept"}.get(kind)
             if kind == b"X" and len(data) == 4:
-                return Answer(int.from_bytes(data, "big"), b"".join(printed[b"O"]), b"".join(printed[b"E"]))
-            if kind == b"R":
-                _refuse(data)
-            return {b"N": "wanted", b"K": "kept"}.get(kind) or self._strange()
-        return self._strange()
+                answer = Answer(int.from_bytes(data, "big"), b"".join(printed[b"O"]), b"".join(printed[b"E"]))
+            elif kind == b"R":
+                answer = _refusal(data)
+            if answer is None:
+                break
+            self.clean = True
+            if isinstance(answer, Refused):
+                raise answer
+            return answer
+        raise Broken("the server said what it should not")
 
     def close(self) -> None:
         """End the session; what runs there is ended with it."""
         self.end.close()
-
-    def _strange(self) -> NoReturn:
-        self.clean = False
-        raise Broken("the server said what it should not")
 
     def _send(self, data: bytes) -> None:
         with suppress(OSError):  # it left; a word of it may be there to be read
@@ -103,10 +104,9 @@ class Channel:
                 os._exit(1)
 
 
-def _refuse(data: bytes) -> NoReturn:
+def _refusal(data: bytes) -> Refused | None:
     try:
         said = json.loads(data)
-        why, fence = str(said["why"])[:500], int(said["fence"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise Broken("the server said what it should not") from error
-    raise Refused(why, fence)
+        return Refused(str(said["why"])[:500], int(said["fence"]))
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -1,7 +1,7 @@
 """Ansible's ssh connection, with modules run by a warm server on the host where that is certain to be the same.
 
 The plugin's page is docs/explanation/warm.md. A connection that adds to it (mcpops's own `ssh`) overrides `ordinary`,
-`begin`, `refused` and `not_started`.
+`begin`, `refused`, `broken` and `not_started`.
 """
 
 from __future__ import annotations
@@ -136,6 +136,9 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
     def refused(self, error: Refused) -> None:
         """Take in that a server refused; whoever knows better what that means raises."""
 
+    def broken(self) -> None:
+        """Take in that a session broke under a task; whoever knows better what that means raises."""
+
     def not_started(self, error: NotStarted) -> None:
         """Take in that no server was started; whoever knows better what that means raises."""
 
@@ -201,6 +204,7 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
                 _PARK.put(label, None)
                 raise Unknown(str(error)) from error
             except Broken as error:
+                self.broken()
                 raise AnsibleConnectionFailure(
                     f"The session with {self.host} broke while a task ran there ({error}); what it did is not known."
                 ) from error

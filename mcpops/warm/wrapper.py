@@ -61,7 +61,7 @@ def parse(data: bytes) -> Module:
         nofile=int(values["rlimit_nofile"]),
         parameters=_text(values["params"]).encode(),
         archive=archive[1:-1],
-        digest=hashlib.sha256(archive).hexdigest(),
+        digest=hashlib.sha256(archive[1:-1]).hexdigest(),
         sitecustomize=sitecustomize,
     )
 

@@ -57,6 +57,11 @@ class Connection(warm.Connection):
         if fence and error.fence:
             fence.refuse(str(self.host), str(error).removeprefix("fenced: "))
 
+    def broken(self) -> None:
+        """Raise Refused if it was the watchdog that ended the server: another command hears of the higher fence."""
+        if Fence.of_environment():
+            self.ordinary("true", None, sudoable=False)
+
     def not_started(self, error: NotStarted) -> None:
         """Raise Refused, or Held, when it was the fence that kept a server from being started."""
         fence = Fence.of_environment()

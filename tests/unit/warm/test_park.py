@@ -1,0 +1,152 @@
+"""Channels that wait in the kernel: who may take one, and what closes them."""
+
+import os
+import socket
+
+import pytest
+
+from mcpops.warm.park import Label, Park
+
+HOST, OTHER = "0" * 64, "0" * 63 + "1"  # both in the same slot
+ROOT, LOGIN = Label(HOST, "root", "/usr/bin/python3"), Label(HOST, "login", "/usr/bin/python3")
+
+
+@pytest.fixture
+def park(monkeypatch):
+    made = Park()
+    opened = [end for pair in made._pairs for end in pair]
+
+    class Socket(socket.socket):
+        def __init__(self, *given, **named):
+            super().__init__(*given, **named)
+            opened.append(self)
+
+    monkeypatch.setattr(socket, "socket", Socket)
+    yield made
+    for end in opened:
+        end.close()
+
+
+def channel() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(5)
+    return ours, theirs
+
+
+def closed(end: socket.socket) -> bool:
+    return end.recv(1) == b""
+
+
+def test_what_was_put_is_taken_once(park):
+    ours, theirs = channel()
+    park.put(ROOT, ours)
+
+    found = park.take(ROOT)
+    found.channel.send(b"x")
+
+    assert theirs.recv(1) == b"x"
+    assert park.take(ROOT).channel is None
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [LOGIN, Label(HOST, "root", "/opt/python3"), Label(OTHER, "root", "/usr/bin/python3")],
+)
+def test_another_user_interpreter_or_host_gets_none_and_it_stays(park, wanted):
+    ours, _theirs = channel()
+    park.put(ROOT, ours)
+
+    assert park.take(wanted).channel is None
+    assert park.take(ROOT).channel is not None
+
+
+def test_any_interpreter_will_do_for_who_does_not_say(park):
+    ours, _theirs = channel()
+    park.put(LOGIN, ours)
+
+    assert park.take(Label(HOST, "login", "")).channel is not None
+
+
+def test_the_interpreter_of_another_user_is_told(park):
+    ours, _theirs = channel()
+    park.put(ROOT, ours)
+
+    found = park.take(Label(HOST, "login", ""))
+
+    assert (found.channel, found.interpreter) == (None, "/usr/bin/python3")
+
+
+def test_a_process_that_was_forked_takes_what_another_put(park):
+    ours, theirs = channel()
+    pid = os.fork()
+    if not pid:
+        park.put(ROOT, ours)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    ours.close()
+
+    park.take(ROOT).channel.close()
+    assert closed(theirs)
+
+
+def test_what_waits_is_closed_with_the_last_process_that_could_take_it(park):
+    ours, theirs = channel()
+    pid = os.fork()
+    if not pid:
+        Park().put(ROOT, ours)
+        os.kill(os.getpid(), 9)
+    ours.close()
+    os.waitpid(pid, 0)
+
+    assert closed(theirs)
+
+
+@pytest.mark.parametrize("end", [lambda theirs: theirs.send(b"bye"), lambda theirs: theirs.close()])
+def test_one_that_spoke_or_ended_meanwhile_is_none(park, end):
+    ours, theirs = channel()
+    park.put(ROOT, ours)
+    end(theirs)
+
+    assert park.take(ROOT).channel is None
+
+
+def test_a_host_that_can_have_none_is_remembered(park):
+    park.put(ROOT, None)
+
+    assert park.take(ROOT).barred
+    assert park.take(ROOT).barred
+    assert not park.take(LOGIN).barred
+    assert not park.take(Label(OTHER, "root", "/usr/bin/python3")).barred
+
+
+def test_dropping_a_host_closes_its_channels_and_forgets_what_was_known(park):
+    ours, theirs = channel()
+    other, other_far = channel()
+    park.put(ROOT, ours)
+    park.put(LOGIN, None)
+    park.put(Label(OTHER, "root", "/usr/bin/python3"), other)
+
+    park.drop(HOST)
+
+    assert closed(theirs)
+    assert not park.take(LOGIN).barred
+    assert park.take(Label(OTHER, "root", "/usr/bin/python3")).channel is not None
+    assert other_far.fileno() >= 0
+
+
+def test_one_for_which_there_is_no_room_is_closed(park):
+    pairs = [channel() for _ in range(400)]
+    for ours, _ in pairs:
+        park.put(ROOT, ours)
+
+    assert closed(pairs[-1][1])
+    assert park.take(ROOT).channel is not None
+
+
+def test_only_the_first_who_asks_is_the_first(park):
+    assert park.first()
+    assert not park.first()
+    pid = os.fork()
+    if not pid:
+        os._exit(int(park.first()))
+    assert os.waitpid(pid, 0)[1] == 0
