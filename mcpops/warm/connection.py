@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import stat
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ Result = tuple[int, bytes, bytes]
 _SSH = builtin("ssh")
 # Made when Ansible's main process loads its connection plugins, which is before it forks (playbook_executor.py).
 _PARK = Park()
+# ssh clients that this worker started: they outlive it, for the next one.
+_SESSIONS: list[subprocess.Popen[bytes]] = []
 _PUT_BYTES = 4 << 20  # larger files go by sftp: they would pass through this process's memory
 _START_S = 20.0  # for a slow host to start a Python, beside the time that ssh has to connect
 _TRIES = 3  # to get a server that takes a request: one that waited may have left, the next find the host changed
@@ -232,7 +235,7 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
             password=str(self.become.get_option("become_pass") or "") if how.prompt else "",
         )
         try:
-            end = start(session)
+            end, process = start(session)
         except (NotStarted, Unknown) as error:
             self._vvv(str(error))
             if isinstance(error, NotStarted):
@@ -240,6 +243,7 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
             if not (isinstance(error, NotStarted) and error.code == 255):  # ssh's own: the host may come back
                 _PARK.put(label, None)
             raise Unknown("no server can be started") from error
+        _SESSIONS.append(process)
         self._vvv(f"a server as {how.user} by {how.path}")
         return Channel(end, _PARK.made_by)
 

@@ -34,8 +34,8 @@ class Start:
     password: str = ""
 
 
-def start(how: Start) -> socket.socket:
-    """Return this side's end of a session whose server is ready.
+def start(how: Start) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """Return this side's end of a session whose server is ready, and ssh, which ends with the session.
 
     Raises NotStarted, or Unknown with the server's own words when it cannot work there.
     """
@@ -62,8 +62,10 @@ def start(how: Start) -> socket.socket:
             raise
     if hello:
         ours.close()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_END_S)
         raise Unknown(f"no server can be there: {hello}")
-    return ours
+    return ours, process
 
 
 def _await(end: socket.socket, said: IO[bytes], how: Start) -> str:

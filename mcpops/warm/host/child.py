@@ -6,6 +6,7 @@ Sent to hosts: standard library only, Python 3.9 or newer.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import json
 import os
 import runpy  # noqa: F401 - what every module needs, imported once
@@ -20,12 +21,18 @@ from typing import Any, NoReturn
 from mcpops.warm.host.payloads import Payload, Warmth
 from mcpops.warm.host.session import Gone, read, write
 
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-def run(request: dict[str, Any], warmth: Warmth, out: int, error: int) -> NoReturn:
-    """Do what a request asks for, with output to these pipes, and end as the program would have ended."""
+
+def run(request: dict[str, Any], warmth: Warmth, out: int, error: int, server: int) -> NoReturn:
+    """Do what a request asks for, with output to these pipes, and end as the program would have ended.
+
+    It never returns, whatever happens: above are the server's own frames.
+    """
     code = 1
     try:
-        _prepare(out, error)
+        _prepare(out, error, server)
         if request["op"] == "module":
             code = _module(request, warmth.payloads[request["digest"]], warmth)
         elif request["op"] == "put":
@@ -37,11 +44,18 @@ def run(request: dict[str, Any], warmth: Warmth, out: int, error: int) -> NoRetu
         os._exit(1)
     except BaseException:  # noqa: BLE001 - as Python ends with any
         traceback.print_exc()
-    _end(code)
+    finally:
+        _end(code)
 
 
-def _prepare(out: int, error: int) -> None:
-    """Be as a process that ssh has just started: signals, standard files, zone, no descriptor of the server's."""
+def _prepare(out: int, error: int, server: int) -> None:
+    """Be as a process that ssh has just started: signals, standard files, zone, no descriptor of the server's.
+
+    And end with the server, if that is killed: it could not end this one.
+    """
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != server:
+        os._exit(1)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     os.dup2(out, 1)
@@ -133,13 +147,15 @@ def _code(code: object) -> int:
 def _end(code: int) -> NoReturn:
     """End as Python ends: threads, exit handlers, buffers."""
     try:
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-    except BaseException:  # noqa: BLE001 - as Python ends with any
-        traceback.print_exc()
-    for file in (sys.stdout, sys.stderr):
         try:
-            file.flush()
-        except (OSError, ValueError):
-            code = code or 120  # as Python does when it cannot flush
-    os._exit(code)
+            threading._shutdown()  # type: ignore[attr-defined]
+            atexit._run_exitfuncs()
+        except BaseException:  # noqa: BLE001 - as Python ends with any
+            traceback.print_exc()
+        for file in (sys.stdout, sys.stderr):
+            try:
+                file.flush()
+            except (OSError, ValueError):
+                code = code or 120  # as Python does when it cannot flush
+    finally:
+        os._exit(code)

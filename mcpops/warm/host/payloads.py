@@ -86,20 +86,26 @@ class _Importer(zipimport.zipimporter):
 
     def get_code(self, fullname: str) -> CodeType:
         """Return what a module compiled to."""
-        return self._codes[self._payload.digests[self._payload.modules[fullname][0]]]
+        return self._codes[self._payload.digests[self._name(fullname)]]
 
     def get_filename(self, fullname: str) -> str:
         """Return the path of a module inside of the zip."""
-        return f"{self._payload.path}/{self._payload.modules[fullname][0]}"
+        return f"{self._payload.path}/{self._name(fullname)}"
 
     def is_package(self, fullname: str) -> bool:
         """Whether a module is a package."""
-        return self._payload.modules[fullname][1]
+        return self._name(fullname).endswith("/__init__.py")
 
     def get_source(self, fullname: str) -> str:
         """Return a module's text."""
         with zipfile.ZipFile(self._payload.path) as archive:
-            return archive.read(self._payload.modules[fullname][0]).decode()
+            return archive.read(self._name(fullname)).decode()
+
+    def _name(self, fullname: str) -> str:
+        """Return a module's name in the zip; ImportError is what Python expects of an importer, as for `__main__`."""
+        if fullname not in self._payload.modules:
+            raise ImportError(f"no {fullname} in this payload", name=fullname)
+        return self._payload.modules[fullname][0]
 
 
 class Warmth:

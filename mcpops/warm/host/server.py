@@ -161,10 +161,10 @@ class Server:
         return self._answer(b"N")
 
     def _run(self, request: dict[str, Any]) -> None:
-        out, error = os.pipe(), os.pipe()
+        out, error, server = os.pipe(), os.pipe(), os.getpid()
         pid = os.fork()
         if not pid:
-            child.run(request, self._warmth, out[1], error[1])
+            child.run(request, self._warmth, out[1], error[1], server)
         self._running = pid
         os.close(out[1])
         os.close(error[1])
