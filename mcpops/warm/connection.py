@@ -91,8 +91,10 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
         try:
             self._require_warm()
             if in_data:
-                what, how, request, body, module = self._module(cmd, in_data)
-                answer = self._ask(how, request, body, module)
+                what = "module"
+                module = wrapper.parse(in_data)
+                what = module.fqn.rpartition(".")[2]
+                answer = self._run_module(cmd, module)
             elif not sudoable and command.is_own(cmd):
                 what = "shell"
                 answer = self._ask(self._login(), {"op": "shell", "command": command.unwrap(cmd)})
@@ -147,15 +149,16 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
 
     def _require_warm(self) -> None:
         """Raise Unknown where no server is wanted, or none can be kept."""
+        if os.getpid() != _PARK.made_by != os.getppid():
+            os._exit(1)  # the main process was killed: a loop must not go on without it
         if not self.get_option("warm"):
             raise Unknown("switched off")
-        if _PARK.made_by != os.getppid():
+        if os.getpid() == _PARK.made_by:
             raise Unknown("no process to keep a channel between two tasks")
         if self.get_option("password") or self._play_context.password:
             raise Unknown("a password for ssh")
 
-    def _module(self, cmd: str, in_data: bytes) -> tuple[str, Interpreter, dict[str, Any], bytes, wrapper.Module]:
-        module = wrapper.parse(in_data)
+    def _run_module(self, cmd: str, module: wrapper.Module) -> Answer:
         how = command.interpreter(cmd, getattr(self.become, "success", "") if self.become else "")
         if how.prompt and not self.get_option("warm_become_password"):
             raise Unknown("sudo asks for a password")
@@ -168,7 +171,7 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
             "nofile": module.nofile,
             "environment": len(environment),
         }
-        return module.fqn.rpartition(".")[2], how, request, environment + module.parameters, module
+        return self._ask(how, request, environment + module.parameters, module)
 
     def _login(self) -> Interpreter:
         """Return an interpreter for what is no module, as the login user: whichever served this host before."""

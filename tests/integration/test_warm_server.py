@@ -234,7 +234,8 @@ def test_a_module_is_as_in_a_new_python(began, each, tmp_path):
     far = began(each)
     plain = subprocess.run(
         ["env", "-i", *(f"{name}={value}" for name, value in far.environment.items()), each],
-        input=f"import json, os, sys\nprint(json.dumps({asked}))".encode(), cwd=tmp_path, check=True, capture_output=True,
+        input=f"import json, os, sys\nprint(json.dumps({asked}))".encode(),
+        cwd=tmp_path, check=True, capture_output=True,
     )  # fmt: skip
 
     assert far.say(asked) == json.loads(plain.stdout)
@@ -411,6 +412,30 @@ def test_a_file_is_written_with_its_mode_and_a_command_runs_by_sh(far, tmp_path)
     answer = far.channel.ask({"op": "put", "path": str(tmp_path / "none/file"), "mode": 0o600}, b"data")
     assert answer.code == 1
     assert b"FileNotFoundError" in answer.error
+
+
+def scratch(tmp_path: Path, name: str) -> tuple[Path, str]:
+    """A temporary directory of Ansible's, and the command by which it makes it."""
+    path = tmp_path / "tmp" / name
+    return path, (
+        f'( umask 77 && mkdir -p "` echo {path.parent} `"&& mkdir "` echo {path} `" && echo {name}="` echo {path} `" )'
+    )
+
+
+def test_what_ansible_left_in_its_temporary_directories_is_removed_at_the_end(far, tmp_path):
+    names = ("ansible-tmp-1.1-1-1", "ansible-tmp-1.1-1-2", "ansible-tmp-1.1-1-3")
+    left, removed, background = (scratch(tmp_path, name) for name in names)
+    for path, made in (left, removed, background):
+        assert far.channel.ask({"op": "shell", "command": made}).code == 0
+        assert far.channel.ask({"op": "put", "path": str(path / "source"), "mode": 0o600}, b"secret").code == 0
+    assert far.channel.ask({"op": "shell", "command": f"rm -f -r {removed[0]}/ > /dev/null 2>&1"}).code == 0
+    removed[0].mkdir()  # by somebody else: not ours to remove any more
+    far.channel.ask({"op": "put", "path": str(background[0] / "async_wrapper.py"), "mode": 0o600}, b"")
+
+    far.channel.close()
+
+    assert gone([far.pid])
+    assert sorted(path.name for path in (tmp_path / "tmp").iterdir()) == sorted(names[1:])
 
 
 def memory(pid: int) -> bytes:

@@ -33,6 +33,7 @@ from typing import Any
 
 from mcpops.warm.host import child
 from mcpops.warm.host.payloads import Warmth
+from mcpops.warm.host.scratch import Scratch
 from mcpops.warm.host.session import Gone, end_tree, read, skip, write
 
 _BUFFER_BYTES = 1 << 16
@@ -102,6 +103,7 @@ class Server:
         self._fence = Fence(settings["fence"]) if settings["fence"] else None
         self._surroundings = Surroundings()
         self._buffer = bytearray(_BUFFER_BYTES)
+        self._scratch = Scratch()
         self._running = 0
 
     def serve(self) -> None:
@@ -129,9 +131,10 @@ class Server:
         os._exit(1)
 
     def end(self) -> None:
-        """End what runs, if something does."""
+        """End what runs, if something does, and remove what Ansible cannot any more."""
         if self._running:
             end_tree(self._running)
+        self._scratch.remove()
 
     def _answer(self, kind: bytes, data: bytes | memoryview = b"") -> None:
         write(self._out, kind + _LENGTH.pack(len(data)))
@@ -161,6 +164,7 @@ class Server:
         return self._answer(b"N")
 
     def _run(self, request: dict[str, Any]) -> None:
+        self._scratch.note(request)
         out, error, server = os.pipe(), os.pipe(), os.getpid()
         pid = os.fork()
         if not pid:
