@@ -20,9 +20,9 @@ from ansible.utils.display import Display
 
 from mcpops.warm import command, wrapper
 from mcpops.warm.builtin import builtin
-from mcpops.warm.channel import Answer, Channel
 from mcpops.warm.command import Interpreter
 from mcpops.warm.errors import Absent, Broken, NotStarted, Refused, Unknown
+from mcpops.warm.link import Answer, Link
 from mcpops.warm.park import Label, Park
 from mcpops.warm.program import program
 from mcpops.warm.start import Start, start
@@ -154,7 +154,7 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
         if not self.get_option("warm"):
             raise Unknown("switched off")
         if os.getpid() == _PARK.made_by:
-            raise Unknown("no process to keep a channel between two tasks")
+            raise Unknown("no process to keep a link between two tasks")
         if self.get_option("password") or self._play_context.password:
             raise Unknown("a password for ssh")
 
@@ -177,8 +177,8 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
         """Return an interpreter for what is no module, as the login user: whichever served this host before."""
         label = Label(self._host(), "login", "")
         found = _PARK.take(label)
-        if found.channel:
-            _PARK.put(Label(label.host, label.user, found.interpreter), found.channel)
+        if found.link:
+            _PARK.put(Label(label.host, label.user, found.interpreter), found.link)
         if not found.interpreter:
             raise Unknown("no server there yet")
         return Interpreter(found.interpreter, {})
@@ -189,23 +189,23 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
         """Have a server do it; a second time only where a server said that it did not begin."""
         for _ in range(_TRIES):
             label = Label(self._host(), how.user, how.path)
-            channel = self._channel(label, how)
+            link = self._link(label, how)
             try:
-                answer = channel.ask(request, body)
+                answer = link.ask(request, body)
                 if answer == "wanted" and module:
-                    channel.ask(
+                    link.ask(
                         {"op": "payload", "digest": module.digest, "sitecustomize": module.sitecustomize},
                         module.payload(),
                     )
-                    answer = channel.ask(request, body)
+                    answer = link.ask(request, body)
                 if isinstance(answer, Answer):
                     return answer
-                channel.clean = False
+                link.clean = False
                 raise Broken("it said what it should not")
             except Absent as error:
                 self._vvv(f"again: {error}")
             except Refused as error:
-                channel.clean = False
+                link.clean = False
                 self.refused(error)
                 _PARK.put(label, None)
                 raise Unknown(str(error)) from error
@@ -215,17 +215,17 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
                     f"The session with {self.host} broke while a task ran there ({error}); what it did is not known."
                 ) from error
             finally:
-                if channel.clean:
-                    _PARK.put(label, channel.end)
+                if link.clean:
+                    _PARK.put(label, link.end)
                 else:
-                    channel.close()
+                    link.close()
         raise Unknown("servers leave as soon as they are there")
 
-    def _channel(self, label: Label, how: Interpreter) -> Channel:
-        """Return a channel that waited, or a new one."""
+    def _link(self, label: Label, how: Interpreter) -> Link:
+        """Return a link that waited, or a new one."""
         found = _PARK.take(label)
-        if found.channel:
-            return Channel(found.channel, _PARK.made_by)
+        if found.link:
+            return Link(found.link, _PARK.made_by)
         if found.barred:
             raise Unknown("no server can be there")
         cmd, fence = self.begin(how)
@@ -248,7 +248,7 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
             raise Unknown("no server can be started") from error
         _SESSIONS.append(process)
         self._vvv(f"a server as {how.user} by {how.path}")
-        return Channel(end, _PARK.made_by)
+        return Link(end, _PARK.made_by)
 
     def _host(self) -> str:
         """Return a digest of how the host is reached."""

@@ -1,11 +1,11 @@
-"""Where open channels wait between two tasks: in the kernel, in flight between two ends of a socket pair.
+"""Where open links wait between two tasks: in the kernel, in flight between two ends of a socket pair.
 
 Ansible forks a worker for each task, from one main process. That process makes the pairs before it forks; a worker
-sends a channel's descriptor into one (SCM_RIGHTS, unix(7)), the next worker receives it. Nobody runs meanwhile. When
-the last process that has the pairs is gone, the kernel drops what is in flight, and with it closes the channels.
+sends a link's descriptor into one (SCM_RIGHTS, unix(7)), the next worker receives it. Nobody runs meanwhile. When
+the last process that has the pairs is gone, the kernel drops what is in flight, and with it closes the links.
 
 The kernel bounds what is in flight: about 278 messages a pair (net.core.wmem_default), and RLIMIT_NOFILE descriptors a
-user. A channel that does not fit is closed, and its server started again by the next task.
+user. A link that does not fit is closed, and its server started again by the next task.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LABEL_BYTES = 1024
 
 @dataclass(frozen=True)
 class Label:
-    """Whose channel it is: a digest of how the host is reached, who the server runs as, and its interpreter."""
+    """Whose link it is: a digest of how the host is reached, who the server runs as, and its interpreter."""
 
     host: str
     user: str
@@ -43,15 +43,15 @@ class Label:
 
 @dataclass(frozen=True)
 class Found:
-    """What waited for a host: a channel, or the word that none is to be had; and an interpreter that served there."""
+    """What waited for a host: a link, or the word that none is to be had; and an interpreter that served there."""
 
-    channel: socket.socket | None = None
+    link: socket.socket | None = None
     barred: bool = False
     interpreter: str = ""
 
 
 class Park:
-    """Channels by label, shared by the process that makes this object and all that it forks."""
+    """Links by label, shared by the process that makes this object and all that it forks."""
 
     def __init__(self) -> None:
         self.made_by = os.getpid()
@@ -62,14 +62,14 @@ class Park:
         self._lock = os.memfd_create("park", os.MFD_CLOEXEC)
         os.truncate(self._lock, _PAIRS + 1)
 
-    def put(self, label: Label, channel: socket.socket | None) -> None:
-        """Leave a channel for the next task, or (None) the word that none is to be had; closed in this process."""
+    def put(self, label: Label, link: socket.socket | None) -> None:
+        """Leave a link for the next task, or (None) the word that none is to be had; closed in this process."""
         with self._locked(self._slot(label.host)):
-            self._send(label, channel)
+            self._send(label, link)
 
     def take(self, wanted: Label) -> Found:
-        """Take a channel out; an empty interpreter means any. One that said something or ended meanwhile is closed."""
-        channel, barred, interpreter = None, False, ""
+        """Take a link out; an empty interpreter means any. One that said something or ended meanwhile is closed."""
+        link, barred, interpreter = None, False, ""
         with self._locked(self._slot(wanted.host)):
             for label, waiting in self._all(self._slot(wanted.host)):
                 if waiting and select.select([waiting], [], [], 0)[0]:
@@ -79,14 +79,14 @@ class Park:
                     fits = label.user == wanted.user and wanted.interpreter in ("", label.interpreter)
                     barred |= fits and waiting is None
                     interpreter = label.interpreter if fits or not interpreter else interpreter
-                    if fits and waiting and channel is None:
-                        channel = waiting
+                    if fits and waiting and link is None:
+                        link = waiting
                         continue
                 self._send(label, waiting)
-        return Found(channel, barred, interpreter)
+        return Found(link, barred, interpreter)
 
     def drop(self, host: str) -> None:
-        """Close all channels to a host, and forget what was known of it."""
+        """Close all links to a host, and forget what was known of it."""
         with self._locked(self._slot(host)):
             for label, waiting in self._all(self._slot(host)):
                 if label.host != host:
@@ -114,12 +114,12 @@ class Park:
         finally:
             fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, slot)
 
-    def _send(self, label: Label, channel: socket.socket | None) -> None:
-        given = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [channel.fileno()]))] if channel else []
-        with suppress(OSError):  # no room: the channel is closed below
+    def _send(self, label: Label, link: socket.socket | None) -> None:
+        given = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [link.fileno()]))] if link else []
+        with suppress(OSError):  # no room: the link is closed below
             self._pairs[self._slot(label.host)][0].sendmsg([label.encode()], given)
-        if channel:
-            channel.close()
+        if link:
+            link.close()
 
     def _all(self, slot: int) -> list[tuple[Label, socket.socket | None]]:
         """Receive all messages that are there now."""

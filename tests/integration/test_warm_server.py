@@ -22,9 +22,9 @@ from pathlib import Path
 import pytest
 
 from mcpops.core import proc
-from mcpops.warm.channel import Answer, Channel
 from mcpops.warm.command import Interpreter
 from mcpops.warm.errors import Absent, Broken, Refused, Unknown
+from mcpops.warm.link import Answer, Link
 from mcpops.warm.program import program
 from mcpops.warm.start import Start, start
 
@@ -96,13 +96,13 @@ class Far:
                 timeout_s=20,
             )
         )
-        self.channel = Channel(end, os.getppid())
+        self.link = Link(end, os.getppid())
         self.pid = self.shell.pid  # each of them replaces itself by the next
 
     def keep(self, data: bytes) -> str:
         digest = hashlib.sha256(data).hexdigest()
         request = {"op": "payload", "digest": digest, "sitecustomize": SITECUSTOMIZE}
-        assert self.channel.ask(request, data) == "kept"
+        assert self.link.ask(request, data) == "kept"
         return digest
 
     def ask(
@@ -113,7 +113,7 @@ class Far:
             "op": "module", "digest": digest or self.keep(payload()), "fqn": "ansible.modules.do",
             "profile": "legacy", "nofile": nofile, "environment": len(variables),
         }  # fmt: skip
-        return self.channel.ask(request, variables + json.dumps({"do": do, **more}).encode())
+        return self.link.ask(request, variables + json.dumps({"do": do, **more}).encode())
 
     def say(self, do: str, **more) -> object:
         """What an expression is in a module."""
@@ -154,7 +154,7 @@ def began(tmp_path: Path) -> Iterator[Callable[..., Far]]:
 
     yield begin
     for far in begun:
-        far.channel.close()
+        far.link.close()
         far.shell.wait(5)
         assert gone([far.pid]), "a server outlives its session"
 
@@ -321,7 +321,7 @@ def test_with_the_session_or_the_server_ends_the_module_and_all_below_it(far, tm
     }
     body = b"{}" + json.dumps({"do": do}).encode()
     head = json.dumps({**request, "size": len(body)}).encode()
-    far.channel.end.sendall(len(head).to_bytes(4, "big") + head + body)
+    far.link.end.sendall(len(head).to_bytes(4, "big") + head + body)
     while not (written.exists() and len(written.read_text().split()) == 2):
         time.sleep(0.02)
     pids = [far.pid, *map(int, written.read_text().split())]
@@ -329,7 +329,7 @@ def test_with_the_session_or_the_server_ends_the_module_and_all_below_it(far, tm
     assert len(below) >= 3
 
     if how == "close":
-        far.channel.close()
+        far.link.close()
     else:
         os.kill(far.pid, signal.SIGTERM if how == "term" else signal.SIGKILL)
 
@@ -383,9 +383,9 @@ def test_a_higher_fence_is_asked_for_before_each_task(began, tmp_path, where):
         far.ask(f"open({str(effect)!r}, 'w')", digest)
     assert refused.value.fence == 101
     with pytest.raises(Refused):
-        far.channel.ask({"op": "put", "path": str(effect), "mode": 0o600}, b"x")
+        far.link.ask({"op": "put", "path": str(effect), "mode": 0o600}, b"x")
     with pytest.raises(Refused):
-        far.channel.ask({"op": "shell", "command": f"touch {effect}"})
+        far.link.ask({"op": "shell", "command": f"touch {effect}"})
     assert not effect.exists()
 
 
@@ -404,12 +404,12 @@ def test_where_the_fence_is_not_kept_there_is_no_server(tmp_path):
 def test_a_file_is_written_with_its_mode_and_a_command_runs_by_sh(far, tmp_path):
     target = tmp_path / "file"
 
-    assert far.channel.ask({"op": "put", "path": str(target), "mode": 0o600}, b"data\0").code == 0
+    assert far.link.ask({"op": "put", "path": str(target), "mode": 0o600}, b"data\0").code == 0
     assert (target.read_bytes(), target.stat().st_mode & 0o777) == (b"data\0", 0o600)
-    assert far.channel.ask({"op": "shell", "command": "echo $0 ~; exit 5"}) == Answer(
+    assert far.link.ask({"op": "shell", "command": "echo $0 ~; exit 5"}) == Answer(
         5, f"/bin/sh {tmp_path}\n".encode(), b""
     )
-    answer = far.channel.ask({"op": "put", "path": str(tmp_path / "none/file"), "mode": 0o600}, b"data")
+    answer = far.link.ask({"op": "put", "path": str(tmp_path / "none/file"), "mode": 0o600}, b"data")
     assert answer.code == 1
     assert b"FileNotFoundError" in answer.error
 
@@ -426,13 +426,13 @@ def test_what_ansible_left_in_its_temporary_directories_is_removed_at_the_end(fa
     names = ("ansible-tmp-1.1-1-1", "ansible-tmp-1.1-1-2", "ansible-tmp-1.1-1-3")
     left, removed, background = (scratch(tmp_path, name) for name in names)
     for path, made in (left, removed, background):
-        assert far.channel.ask({"op": "shell", "command": made}).code == 0
-        assert far.channel.ask({"op": "put", "path": str(path / "source"), "mode": 0o600}, b"secret").code == 0
-    assert far.channel.ask({"op": "shell", "command": f"rm -f -r {removed[0]}/ > /dev/null 2>&1"}).code == 0
+        assert far.link.ask({"op": "shell", "command": made}).code == 0
+        assert far.link.ask({"op": "put", "path": str(path / "source"), "mode": 0o600}, b"secret").code == 0
+    assert far.link.ask({"op": "shell", "command": f"rm -f -r {removed[0]}/ > /dev/null 2>&1"}).code == 0
     removed[0].mkdir()  # by somebody else: not ours to remove any more
-    far.channel.ask({"op": "put", "path": str(background[0] / "async_wrapper.py"), "mode": 0o600}, b"")
+    far.link.ask({"op": "put", "path": str(background[0] / "async_wrapper.py"), "mode": 0o600}, b"")
 
-    far.channel.close()
+    far.link.close()
 
     assert gone([far.pid])
     assert sorted(path.name for path in (tmp_path / "tmp").iterdir()) == sorted(names[1:])
@@ -459,7 +459,7 @@ def test_nothing_secret_stays_in_the_servers_memory(far, tmp_path):
         "print('printed-' + given['p']); sys.stderr.write('printed-' + given['p'])", digest, p=secret("printed")[8:]
     )
     far.ask("pass", digest, p=secret("parameter"), environment={"A": secret("variable")})
-    far.channel.ask({"op": "put", "path": str(tmp_path / "f"), "mode": 0o600}, secret("file").encode())
+    far.link.ask({"op": "put", "path": str(tmp_path / "f"), "mode": 0o600}, secret("file").encode())
     assert far.ask("pass", "0" * 64, p=secret("refused")) == "wanted"
 
     held = memory(far.pid)
@@ -478,11 +478,11 @@ def test_nothing_lies_on_the_disk_while_a_server_is_there(far, tmp_path):
 
 
 def test_junk_ends_the_session(far):
-    far.channel.end.sendall(b"\xff" * 64)
+    far.link.end.sendall(b"\xff" * 64)
 
     assert gone([far.pid])
     with pytest.raises(Broken):
-        far.channel.ask({"op": "shell", "command": "true"})
+        far.link.ask({"op": "shell", "command": "true"})
 
 
 def test_the_bootstrap_takes_no_byte_too_many():

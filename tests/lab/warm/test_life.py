@@ -58,7 +58,8 @@ def lab() -> Iterator[Lab]:
         made[name].ssh(
             "useradd -m -s /bin/bash ops && install -d -o ops -g ops -m 700 ~ops/.ssh && "
             "install -o ops -g ops -m 600 ~/.ssh/authorized_keys ~ops/.ssh/ && "
-            "echo 'ops ALL=(ALL) NOPASSWD:ALL' > /etc/sudoers.d/ops && chmod 440 /etc/sudoers.d/ops"
+            "echo 'ops ALL=(ALL) NOPASSWD:ALL' > /etc/sudoers.d/ops && chmod 440 /etc/sudoers.d/ops && "
+            "ln -s /usr/bin/python3 /usr/local/bin/py3"
         )
     yield made
     made.down()
@@ -265,7 +266,7 @@ PING = """
         (("-e", "ansible_warm=false", "-e", "ansible_pipelining=true"), "switched off"),
         (("-e", "ansible_become_password=x"), "sudo asks for a password"),
         (("-e", "ansible_become_user=ops", "-e", "ansible_user=root"), "another become than sudo to root"),
-        (("-e", "ansible_python_interpreter='/usr/bin/env python3'"), "another interpreter than a plain Python"),
+        (("-e", "ansible_python_interpreter=/usr/local/bin/py3"), "another interpreter than a plain Python"),
     ],
 )
 def test_what_is_not_known_for_certain_goes_by_ssh_and_says_why(lab, project, more, why):

@@ -1,4 +1,4 @@
-"""Channels that wait in the kernel: who may take one, and what closes them."""
+"""Links that wait in the kernel: who may take one, and what closes them."""
 
 import os
 import socket
@@ -27,7 +27,7 @@ def park(monkeypatch):
         end.close()
 
 
-def channel() -> tuple[socket.socket, socket.socket]:
+def link() -> tuple[socket.socket, socket.socket]:
     ours, theirs = socket.socketpair()
     theirs.settimeout(5)
     return ours, theirs
@@ -38,14 +38,14 @@ def closed(end: socket.socket) -> bool:
 
 
 def test_what_was_put_is_taken_once(park):
-    ours, theirs = channel()
+    ours, theirs = link()
     park.put(ROOT, ours)
 
     found = park.take(ROOT)
-    found.channel.send(b"x")
+    found.link.send(b"x")
 
     assert theirs.recv(1) == b"x"
-    assert park.take(ROOT).channel is None
+    assert park.take(ROOT).link is None
 
 
 @pytest.mark.parametrize(
@@ -53,31 +53,31 @@ def test_what_was_put_is_taken_once(park):
     [LOGIN, Label(HOST, "root", "/opt/python3"), Label(OTHER, "root", "/usr/bin/python3")],
 )
 def test_another_user_interpreter_or_host_gets_none_and_it_stays(park, wanted):
-    ours, _theirs = channel()
+    ours, _theirs = link()
     park.put(ROOT, ours)
 
-    assert park.take(wanted).channel is None
-    assert park.take(ROOT).channel is not None
+    assert park.take(wanted).link is None
+    assert park.take(ROOT).link is not None
 
 
 def test_any_interpreter_will_do_for_who_does_not_say(park):
-    ours, _theirs = channel()
+    ours, _theirs = link()
     park.put(LOGIN, ours)
 
-    assert park.take(Label(HOST, "login", "")).channel is not None
+    assert park.take(Label(HOST, "login", "")).link is not None
 
 
 def test_the_interpreter_of_another_user_is_told(park):
-    ours, _theirs = channel()
+    ours, _theirs = link()
     park.put(ROOT, ours)
 
     found = park.take(Label(HOST, "login", ""))
 
-    assert (found.channel, found.interpreter) == (None, "/usr/bin/python3")
+    assert (found.link, found.interpreter) == (None, "/usr/bin/python3")
 
 
 def test_a_process_that_was_forked_takes_what_another_put(park):
-    ours, theirs = channel()
+    ours, theirs = link()
     pid = os.fork()
     if not pid:
         park.put(ROOT, ours)
@@ -85,12 +85,12 @@ def test_a_process_that_was_forked_takes_what_another_put(park):
     os.waitpid(pid, 0)
     ours.close()
 
-    park.take(ROOT).channel.close()
+    park.take(ROOT).link.close()
     assert closed(theirs)
 
 
 def test_what_waits_is_closed_with_the_last_process_that_could_take_it(park):
-    ours, theirs = channel()
+    ours, theirs = link()
     pid = os.fork()
     if not pid:
         Park().put(ROOT, ours)
@@ -103,11 +103,11 @@ def test_what_waits_is_closed_with_the_last_process_that_could_take_it(park):
 
 @pytest.mark.parametrize("end", [lambda theirs: theirs.send(b"bye"), lambda theirs: theirs.close()])
 def test_one_that_spoke_or_ended_meanwhile_is_none(park, end):
-    ours, theirs = channel()
+    ours, theirs = link()
     park.put(ROOT, ours)
     end(theirs)
 
-    assert park.take(ROOT).channel is None
+    assert park.take(ROOT).link is None
 
 
 def test_a_host_that_can_have_none_is_remembered(park):
@@ -120,8 +120,8 @@ def test_a_host_that_can_have_none_is_remembered(park):
 
 
 def test_dropping_a_host_closes_its_channels_and_forgets_what_was_known(park):
-    ours, theirs = channel()
-    other, other_far = channel()
+    ours, theirs = link()
+    other, other_far = link()
     park.put(ROOT, ours)
     park.put(LOGIN, None)
     park.put(Label(OTHER, "root", "/usr/bin/python3"), other)
@@ -130,17 +130,17 @@ def test_dropping_a_host_closes_its_channels_and_forgets_what_was_known(park):
 
     assert closed(theirs)
     assert not park.take(LOGIN).barred
-    assert park.take(Label(OTHER, "root", "/usr/bin/python3")).channel is not None
+    assert park.take(Label(OTHER, "root", "/usr/bin/python3")).link is not None
     assert other_far.fileno() >= 0
 
 
 def test_one_for_which_there_is_no_room_is_closed(park):
-    pairs = [channel() for _ in range(400)]
+    pairs = [link() for _ in range(400)]
     for ours, _ in pairs:
         park.put(ROOT, ours)
 
     assert closed(pairs[-1][1])
-    assert park.take(ROOT).channel is not None
+    assert park.take(ROOT).link is not None
 
 
 def test_only_the_first_who_asks_is_the_first(park):

@@ -5,43 +5,48 @@ import os
 import socket
 import struct
 import threading
+from contextlib import suppress
 
 import pytest
 
-from mcpops.warm.channel import Answer, Channel
 from mcpops.warm.errors import Absent, Broken, Refused
+from mcpops.warm.link import Answer, Link
 
 
 def piece(kind: bytes, data: bytes = b"") -> bytes:
     return kind + struct.pack(">I", len(data)) + data
 
 
-def ask(said: bytes, *, end: bool = True) -> tuple[Channel, Answer | str]:
+def ask(said: bytes) -> tuple[Link, Answer | str]:
     """Ask a server that says this and closes the session."""
     ours, theirs = socket.socketpair()
-    channel = Channel(ours, os.getppid())
+    link = Link(ours, os.getppid())
 
     def speak() -> None:
-        theirs.sendall(said)
-        if end:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            theirs.sendall(said)
             theirs.shutdown(socket.SHUT_WR)
 
     with ours, theirs:
-        threading.Thread(target=speak, daemon=True).start()
+        thread = threading.Thread(target=speak)
+        thread.start()
         try:
-            return channel, channel.ask({"op": "module"}, b"body")
+            return link, link.ask({"op": "module"}, b"body")
         except (Broken, Absent, Refused) as error:
-            error.clean = channel.clean
+            error.clean = link.clean
             raise
+        finally:
+            ours.close()  # what was not read must not hold the one who speaks
+            thread.join()
 
 
 def test_output_and_code_come_out_in_order():
     said = piece(b"O", b"a") + piece(b"E", b"x") + piece(b"O", b"b") + piece(b"X", struct.pack(">I", 3))
 
-    channel, answer = ask(said)
+    link, answer = ask(said)
 
     assert answer == Answer(3, b"ab", b"x")
-    assert channel.clean
+    assert link.clean
 
 
 @pytest.mark.parametrize(("kind", "word"), [(b"N", "wanted"), (b"K", "kept")])
@@ -87,7 +92,7 @@ def test_anything_else_breaks_the_session_and_it_is_not_used_again(said):
 
 
 def test_more_output_than_is_taken_breaks_the_session(monkeypatch):
-    monkeypatch.setattr("mcpops.warm.channel._OUTPUT_BYTES", 100_000)
+    monkeypatch.setattr("mcpops.warm.link._OUTPUT_BYTES", 100_000)
 
     with pytest.raises(Broken, match="131072 in all"):
         ask(piece(b"O", bytes(65536)) * 2)

@@ -32,7 +32,7 @@ class Answer:
     error: bytes
 
 
-class Channel:
+class Link:
     """A session whose server is ready. `clean`: no request is under way, so that it may be used again."""
 
     def __init__(self, end: socket.socket, parent: int) -> None:
