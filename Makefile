@@ -8,7 +8,7 @@ UV     := $(BIN)/uv
 export UV_SYSTEM_CERTS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit lint bench-cutover bench-faults bench-rollback bench-figures bench-engine chaos docs lock clean
+.PHONY: help install demo test unit lint bench-cutover bench-faults bench-rollback bench-figures bench-engine bench-warm chaos docs lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ $(VENV)/.installed: $(BIN)/uv requirements/dev.lock pyproject.toml
 .venv-mcp1/.installed: $(BIN)/uv requirements/mcp1.lock
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-mcp1
 	$(UV) pip sync --quiet --compile-bytecode --python .venv-mcp1/bin/python --require-hashes requirements/mcp1.lock
+	touch $@
+
+# What `make bench-warm` measures us beside; mitogen wants the same ansible-core as ours in its own environment.
+.venv-peers/.installed: $(BIN)/uv requirements/peers.lock
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python .venv-peers
+	$(UV) pip sync --quiet --compile-bytecode --python .venv-peers/bin/python --require-hashes requirements/peers.lock
 	touch $@
 
 wheelhouse/.filled: $(VENV)/.installed $(wildcard releases/*.lock)
@@ -64,6 +70,9 @@ bench-rollback: $(VENV)/.installed wheelhouse/.filled ## mcpops rollback against
 bench-engine: $(VENV)/.installed ## What the engine costs over ansible-playbook, in the journal, and with 10,000 runs
 	$(BIN)/python -m tests.bench.engine build/bench
 
+bench-warm: $(VENV)/.installed .venv-peers/.installed ## The warm connection beside ansible-playbook, mitogen and pyinfra; as root, on lab hosts
+	$(BIN)/python -m tests.bench.warm build/bench
+
 chaos: $(VENV)/.installed ## Workers killed at random, 400 times on each database; and without the reaper
 	$(BIN)/python -m tests.crash.chaos
 
@@ -77,6 +86,7 @@ lock: ## Resolve the dependencies again, with hashes
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --extra embedded --extra demo --extra lab --extra postgres --group dev pyproject.toml -o requirements/dev.lock
 	echo uv | uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header - -o requirements/uv.lock
 	echo 'mcp==1.30.0' | uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header - -o requirements/mcp1.lock
+	printf '%s\n' ansible-core==2.19.14 mitogen==0.3.54 pyinfra==3.10.0 | uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header - -o requirements/peers.lock
 
 clean: ## Remove what was installed and made here (not the record in .mcpops/)
-	rm -rf $(VENV) .venv-mcp1 wheelhouse .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-mcp1 .venv-peers wheelhouse .mypy_cache .ruff_cache .pytest_cache

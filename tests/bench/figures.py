@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.traffic import percentile
-from tests.bench import cutover, faults, rollback
+from tests.bench import cutover, faults, rollback, warm_judge
 from tests.bench.stacks import EngineStack, FrontStack
 
 MIN_CUTOVERS = 30
@@ -131,6 +131,7 @@ def bars(results: Path) -> list[Bar]:
         *cutover_bars(FrontStack.name, host.get("row"), on_host),
         *fault_bars(read("faults.json", [])),
         *rollback_bars(read("rollback.json", {"rows": []})["rows"]),
+        *(Bar(*row) for row in warm_judge.bars(results)),
         help_bar(),
     ]
 

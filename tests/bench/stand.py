@@ -141,19 +141,23 @@ def nginx_program() -> Path:
     return Path(system)
 
 
-def sdk1_python(directory: Path = REPOSITORY / ".venv-mcp1") -> Path:
-    """The Python that has SDK 1.x; its environment is made when it is not there yet (two packages cannot share one)."""
-    python = directory / "bin/python"
-    done = directory / ".installed"  # as in the Makefile
+def environment_of(directory: Path, lock: Path) -> Path:
+    """The Python of an environment beside ours, made when it is not there yet, as the Makefile makes it."""
+    python, done = directory / "bin/python", directory / ".installed"
     if not done.exists():
         uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
         if not uv:
             raise SystemExit(f"no uv to make {directory} with: install uv, or run make")
         subprocess.run([uv, "venv", "--quiet", "--allow-existing", str(directory)], check=True, timeout=60)
-        argv = [uv, "pip", "sync", "--quiet", "--require-hashes", "-p", str(python), str(SDK1_LOCK)]
+        argv = [uv, "pip", "sync", "--quiet", "--compile-bytecode", "--require-hashes", "-p", str(python), str(lock)]
         subprocess.run(argv, check=True, timeout=300)
         done.touch()
     return python
+
+
+def sdk1_python(directory: Path = REPOSITORY / ".venv-mcp1") -> Path:
+    """The Python that has SDK 1.x: two packages of one name cannot share an environment."""
+    return environment_of(directory, SDK1_LOCK)
 
 
 def write_json(path: Path, what: Any) -> None:
