@@ -47,8 +47,8 @@ class Interpreter:
 
     @property
     def user(self) -> str:
-        """Who it runs as: `root` by sudo, or `login`."""
-        return "root" if self.sudo else "login"
+        """Who it runs as: `login`, or the command of sudo without what is new in it each time."""
+        return self.sudo.replace(self.prompt, "") if self.sudo else "login"
 
     def start(self) -> str:
         """Return the command that starts a server in its place."""

@@ -13,7 +13,7 @@ import stat
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.utils.display import Display
@@ -36,6 +36,7 @@ _PARK = Park()
 _SESSIONS: list[subprocess.Popen[bytes]] = []
 _PUT_BYTES = 4 << 20  # larger files go by sftp: they would pass through this process's memory
 _START_S = 20.0  # for a slow host to start a Python, beside the time that ssh has to connect
+_SSH_FAILED = 255  # of ssh(1): an error of its own
 _TRIES = 3  # to get a server that takes a request: one that waited may have left, the next find the host changed
 _HOW = (
     "host", "port", "remote_user", "ssh_executable", "ssh_args", "ssh_common_args", "ssh_extra_args",
@@ -104,21 +105,21 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
             self._tell("ssh", what, error)
             return self.ordinary(cmd, in_data, sudoable)
         self._tell("warm", what)
+        if answer.code == _SSH_FAILED:
+            self._fail(answer.error.decode(errors="replace"))
         return answer.code, answer.out, answer.error
 
     def put_file(self, in_path: str, out_path: str) -> Any:  # noqa: ANN401 - the builtin's own
         """Copy a file to the host."""
         try:
             self._require_warm()
-            status = Path(in_path).stat()
-            if not stat.S_ISREG(status.st_mode) or status.st_size > _PUT_BYTES or not out_path.startswith("/"):
-                raise Unknown("a large file, or none")
-            data = Path(in_path).read_bytes()
-            request = {"op": "put", "path": out_path, "mode": stat.S_IMODE(status.st_mode) & 0o777}
-            answer = self._ask(self._login(), request, data)
+            mode, data = _small(Path(in_path))
+            if not out_path.startswith("/"):
+                raise Unknown("a path below a home directory")
+            answer = self._ask(self._login(), {"op": "put", "path": out_path, "mode": mode}, data)
             if answer.code:
-                raise Unknown("it could not be written")
-        except (Unknown, OSError) as error:
+                raise Unknown("a file that could not be written")
+        except Unknown as error:
             self._tell("ssh", "put", error)
             return super().put_file(in_path, out_path)
         self._tell("warm", "put")
@@ -149,6 +150,7 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
 
     def _require_warm(self) -> None:
         """Raise Unknown where no server is wanted, or none can be kept."""
+        self._host()
         if os.getpid() != _PARK.made_by != os.getppid():
             os._exit(1)  # the main process was killed: a loop must not go on without it
         if not self.get_option("warm"):
@@ -188,7 +190,7 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
     ) -> Answer:
         """Have a server do it; a second time only where a server said that it did not begin."""
         for _ in range(_TRIES):
-            label = Label(self._host(), how.user, how.path)
+            label = self._label(how)
             link = self._link(label, how)
             try:
                 answer = link.ask(request, body)
@@ -207,8 +209,9 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
             except Refused as error:
                 link.clean = False
                 self.refused(error)
+                self._vvv(str(error))
                 _PARK.put(label, None)
-                raise Unknown(str(error)) from error
+                raise Unknown("a server would not take it") from error
             except Broken as error:
                 self.broken()
                 raise AnsibleConnectionFailure(
@@ -243,12 +246,30 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
             self._vvv(str(error))
             if isinstance(error, NotStarted):
                 self.not_started(error)
-            if not (isinstance(error, NotStarted) and error.code == 255):  # ssh's own: the host may come back
+                if (
+                    error.code == _SSH_FAILED
+                    and "timed out" in error.said
+                    and not self.get_option("reconnection_retries")
+                ):
+                    self._fail(error.said)  # to ask once more would only take as long again
+            if not (isinstance(error, NotStarted) and error.code == _SSH_FAILED):  # ssh's own: the host may come back
                 _PARK.put(label, None)
             raise Unknown("no server can be started") from error
         _SESSIONS.append(process)
         self._vvv(f"a server as {how.user} by {how.path}")
         return Link(end, _PARK.made_by)
+
+    def _label(self, how: Interpreter) -> Label:
+        """Return whose links may be used: with a password, those that were opened by the same one only."""
+        user = how.user
+        if how.prompt:
+            user += f" {_PARK.digest(str(self.become.get_option('become_pass')))}"
+        return Label(self._host(), user, how.path)
+
+    def _fail(self, said: str) -> NoReturn:
+        """Raise what Ansible's own connection makes of ssh's exit code, also where a module ended with it."""
+        said = "<error censored due to no log>" if self._play_context.no_log else said.rstrip()
+        raise AnsibleConnectionFailure(f"Failed to connect to the host via ssh: {said}")
 
     def _host(self) -> str:
         """Return a digest of how the host is reached."""
@@ -279,3 +300,14 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
 
     def _vvv(self, text: str) -> None:
         Display().vvv(f"WARM: {text}", host=self.host)
+
+
+def _small(path: Path) -> tuple[int, bytes]:
+    """Return the mode and the content of a file that may pass through memory; raises Unknown for any other."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _PUT_BYTES:
+            raise Unknown("a large file, or none")
+        return stat.S_IMODE(status.st_mode) & 0o777, path.read_bytes()
+    except OSError as error:
+        raise Unknown("a large file, or none") from error

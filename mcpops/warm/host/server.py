@@ -121,6 +121,7 @@ class Server:
             if request["op"] == "payload":
                 self._keep(request)
             elif self._surroundings.changed():
+                skip(request["size"], self._buffer)
                 return self._answer(b"S")
             else:
                 self._take(request)
