@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ansible
 import pytest
@@ -178,6 +179,7 @@ def test_payloads_are_used_while_nothing_changes(stage):
     assert said.warnings == []
 
 
+@pytest.mark.slow
 def test_check_mode_uses_and_keeps_them_too(stage):
     stage.write_play(SHORT)
     assert stage.run("--check").given == 1
@@ -195,12 +197,14 @@ def test_a_snapshot_of_the_plugins_at_another_path_is_the_same(stage):
     assert (said.heard, said.given) == (FIRST, len(NAMES))
 
 
+@pytest.mark.slow
 def test_another_copy_of_the_same_ansible_is_the_same(stage):
     ansible_of_its_own(stage)
     said = stage.run()
     assert (said.heard, said.given) == (FIRST, len(NAMES))
 
 
+@pytest.mark.slow
 def test_without_the_option_payloads_are_where_caches_are(stage):
     stage.write_play(SHORT)
     stage.environment |= {"ANSIBLE_PAYLOAD_CACHE": "", "XDG_CACHE_HOME": str(stage.root / "caches")}
@@ -331,7 +335,14 @@ CHANGES: dict[str, tuple[Callable[[Stage], None], str, int]] = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
+def short(table: dict[str, Any], *names: str) -> list[Any]:
+    """These in each run of the tests, the others in the long form: the unit tests have every kind of change, too."""
+    return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in table]
+
+
+@pytest.mark.parametrize(
+    "change", short(CHANGES, "a module", "a module_utils of a role", "ansible-core, upgraded in place")
+)
 def test_a_payload_with_other_inputs_is_not_used(stage, change):
     act, heard, given = CHANGES[change]
     act(stage)
@@ -339,6 +350,7 @@ def test_a_payload_with_other_inputs_is_not_used(stage, change):
     assert (said.heard, said.given, said.warnings) == (f"heard={heard}", given, [])
 
 
+@pytest.mark.slow
 def test_two_modules_of_one_name_are_not_taken_for_each_other(stage):
     module_of_a_role(stage)
     said = stage.run()
@@ -370,6 +382,7 @@ def test_a_role_that_is_included_brings_module_utils(stage):
     assert (said.heard, said.given, said.taken_back) == (FIRST, 1, 1)
 
 
+@pytest.mark.slow
 def test_a_role_that_is_included_brings_a_module(stage):
     write(stage.root / "roles" / "r" / "library" / "optional.py", MODULE.format(imports="", said="'role-2'"))
     write(stage.root / "roles" / "r" / "tasks" / "main.yml", "- ansible.builtin.debug: {msg: here}\n")
@@ -384,6 +397,7 @@ EDIT = """\
 """
 
 
+@pytest.mark.slow
 def test_a_task_that_edits_what_the_next_one_packs(stage):
     voice = stage.root / "collections/ansible_collections/demo/words/plugins/module_utils/voice.py"
     stage.write_play(PLAY.replace("    - demo.words.say:\n", f"{EDIT.format(path=voice)}    - demo.words.say:\n"))
@@ -391,6 +405,7 @@ def test_a_task_that_edits_what_the_next_one_packs(stage):
     assert (said.heard, said.given, said.kept) == ("heard=word-1,loud-2,nothing,pong", 3, 0)
 
 
+@pytest.mark.slow
 def test_with_a_strategy_that_has_workers_about_nothing_is_given_or_kept(stage):
     stage.write_play(PLAY.replace("  gather_facts", "  strategy: free\n  gather_facts"))
     said = stage.run()
@@ -416,6 +431,7 @@ def test_two_runs_at_once_on_an_empty_directory(stage):
     assert stage.run().given == len(NAMES)
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_on_a_full_directory_and_one_prunes(stage):
     command, environment = stage.command()
     with subprocess.Popen(
@@ -427,6 +443,7 @@ def test_two_runs_at_once_on_a_full_directory_and_one_prunes(stage):
     assert said.given == Said(out, errors, other.returncode).given == len(NAMES)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_leaves_what_its_plays_built(stage):
     shutil.rmtree(stage.kept)
     waits = "- hosts: localhost\n  gather_facts: false\n  tasks:\n    - ansible.builtin.raw: touch began; sleep 60\n"
@@ -495,7 +512,7 @@ HARMS: dict[str, tuple[Callable[[Stage], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("harm", short(HARMS, "payloads are corrupted", "the directory is open to others"))
 def test_what_is_not_certainly_ours_and_whole_is_not_used(stage, harm):
     act, why = HARMS[harm]
     if "another user" in harm and os.geteuid() != 0:
@@ -508,6 +525,7 @@ def test_what_is_not_certainly_ours_and_whole_is_not_used(stage, harm):
     assert why in said.warnings[0]
 
 
+@pytest.mark.slow
 def test_what_was_damaged_is_made_anew(stage):
     stage.write_play(SHORT)
     all_of(".payload", corrupt)(stage)

@@ -139,7 +139,7 @@ def gone(pids: list[int], within_s: float = 5.0) -> bool:
 @pytest.fixture(params=VERSIONS)
 def each(request) -> str:
     if request.param not in INTERPRETERS:
-        pytest.skip(f"there is no Python {request.param} on this machine")
+        pytest.skip(f"not on this machine: Python {request.param}")
     return INTERPRETERS[request.param]
 
 
