@@ -152,7 +152,11 @@ def ways(log: Path) -> dict[str, Any]:
         lines = log.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return {}  # nothing went over ssh
-    for line in map(json.loads, lines):
+    for text in lines:
+        try:
+            line = json.loads(text)
+        except ValueError:  # cut off: the disk was full
+            line = {"way": "", "why": "not told"}
         if line["way"] == "warm":
             warm += 1
         else:

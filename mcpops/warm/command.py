@@ -19,7 +19,9 @@ _LAST = " && sleep 0"  # Ansible's, against an ssh that dropped output
 _INTERPRETER = re.compile(r"/[\w./+-]*python[\d.]*")
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 # What an interpreter, the C library or the loader reads once, at its start; no fork can take that in.
-_EARLY = re.compile(r"PYTHON|LD_|LC_|LANG|GLIBC_|MALLOC_|TZ$|HOME$|SHELL$|USER$|LOGNAME$|PATH_LOCALE$|NLSPATH$")
+_EARLY = re.compile(
+    r"PYTHON|OPENSSL_|LD_|LC_|LANG|GLIBC_|MALLOC_|TZ$|HOME$|SHELL$|USER$|LOGNAME$|PATH_LOCALE$|NLSPATH$"
+)
 _SUDO = re.compile(r"sudo(?: -[HSn]+)* +-u root")
 _SUDO_ASKS = re.compile(r'sudo(?: -[HS]+)* +-p "(\[sudo via ansible, key=\w+\] password:)" -u root')
 READY = b"MCPOPS-WARM"  # printed before the server starts: what stands before it is the login's

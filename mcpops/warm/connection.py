@@ -12,6 +12,7 @@ import os
 import stat
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,7 +24,7 @@ from mcpops.warm.builtin import builtin
 from mcpops.warm.command import Interpreter
 from mcpops.warm.errors import Absent, Broken, NotStarted, Refused, Unknown
 from mcpops.warm.link import Answer, Link
-from mcpops.warm.park import Label, Park
+from mcpops.warm.park import Label, Park, leave
 from mcpops.warm.program import program
 from mcpops.warm.start import Start, start
 
@@ -209,6 +210,7 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
             except Refused as error:
                 link.clean = False
                 self.refused(error)
+                leave(link.end)
                 self._vvv(str(error))
                 _PARK.put(label, None)
                 raise Unknown("a server would not take it") from error
@@ -294,9 +296,12 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
         log = self.get_option("warm_log")
         if log:
             line = json.dumps({"host": self.host, "way": way, "what": what, "why": str(error) if error else ""})
-            handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            os.write(handle, line.encode() + b"\n")
-            os.close(handle)
+            with suppress(OSError):  # what was done was done, also where nobody can write that down
+                handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+                try:
+                    os.write(handle, line.encode() + b"\n")
+                finally:
+                    os.close(handle)
 
     def _vvv(self, text: str) -> None:
         Display().vvv(f"WARM: {text}", host=self.host)

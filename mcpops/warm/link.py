@@ -107,6 +107,6 @@ class Link:
 def _refusal(data: bytes) -> Refused | None:
     try:
         said = json.loads(data)
-        return Refused(str(said["why"])[:500], int(said["fence"]))
-    except (ValueError, TypeError, KeyError):
+        return Refused(str(said["why"])[:500], said["fence"]) if isinstance(said["fence"], int) else None
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None

@@ -16,12 +16,22 @@ import hmac
 import os
 import select
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 _PAIRS = 32  # hosts share them; 64 descriptors of a process
 _LABEL_BYTES = 1024
+
+
+_LEAVE = b'{"op": "leave", "size": 0}'
+
+
+def leave(link: socket.socket) -> None:
+    """Tell a server to leave while the run goes on: what it removes when its session is lost, it then lets be."""
+    with suppress(OSError):
+        link.sendall(struct.pack(">I", len(_LEAVE)) + _LEAVE)
 
 
 @dataclass(frozen=True)
@@ -122,8 +132,11 @@ class Park:
 
     def _send(self, label: Label, link: socket.socket | None) -> None:
         given = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [link.fileno()]))] if link else []
-        with suppress(OSError):  # no room: the link is closed below
+        try:
             self._pairs[self._slot(label.host)][0].sendmsg([label.encode()], given)
+        except OSError:  # no room: the server is started again when it is needed
+            if link:
+                leave(link)
         if link:
             link.close()
 
@@ -133,7 +146,11 @@ class Park:
         size = array.array("i").itemsize
         with suppress(BlockingIOError):
             while True:
-                text, given, _, _ = self._pairs[slot][1].recvmsg(_LABEL_BYTES, socket.CMSG_SPACE(size))
+                text, given, flags, _ = self._pairs[slot][1].recvmsg(
+                    _LABEL_BYTES, socket.CMSG_SPACE(size), socket.MSG_CMSG_CLOEXEC
+                )
+                if flags & socket.MSG_CTRUNC:
+                    continue  # no descriptor was free for it: that link is closed
                 handles = array.array("i", b"".join(data for _, _, data in given))
                 received.append((Label.decode(text), socket.socket(fileno=handles[0]) if handles else None))
         return received

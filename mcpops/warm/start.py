@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import socket
 import struct
@@ -19,6 +20,7 @@ from mcpops.warm.errors import NotStarted, Unknown
 
 _PREAMBLE_BYTES = 1 << 16  # what a login may print before the server is there
 _TICK_S = 0.05  # how long a prompt may go unseen
+_SAID_BYTES = 1 << 20
 _END_S = 1.0  # for ssh to end after its session did, and tell why
 _HELLO = struct.Struct(">cI")
 
@@ -49,23 +51,33 @@ def start(how: Start) -> tuple[socket.socket, subprocess.Popen[bytes]]:
             stderr=said,
             start_new_session=True,  # no terminal: nobody is asked anything, and Ctrl-C is for the main process
         )
+        # What a host writes there is ssh's to keep for as long as the session lasts: no more than this.
+        with suppress(OSError):  # it ended already
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (_SAID_BYTES, _SAID_BYTES))
         theirs.close()
         try:
             hello = _await(ours, said, how)
         except OSError as error:
-            ours.close()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_END_S)
-            raise NotStarted(f"no server answers ({error})", process.poll(), _read(said)) from error
+            code = _end(ours, process)
+            raise NotStarted(f"no server answers ({error})", code, _read(said)) from error
         except BaseException:
-            ours.close()
+            _end(ours, process)
             raise
     if hello:
-        ours.close()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_END_S)
+        _end(ours, process)
         raise Unknown(f"no server can be there: {hello}")
     return ours, process
+
+
+def _end(ours: socket.socket, process: subprocess.Popen[bytes]) -> int | None:
+    """End a session that came to nothing; return ssh's exit code, None when it had to be killed."""
+    ours.close()
+    try:
+        return process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()  # it waits for a login that does not end, and looks at nothing else
+        process.wait()
+        return None
 
 
 def _await(end: socket.socket, said: IO[bytes], how: Start) -> str:

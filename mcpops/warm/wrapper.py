@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from mcpops.warm.errors import Unknown
 
 # SHA-256 of the wrapper's text between its first line, which names the interpreter, and the arguments -> what it puts
-# into the sitecustomize.py of the zip. Tried with ansible-core 2.19.0 to 2.19.14 and 2.20.0 to 2.20.9; and 2.21.
+# into the sitecustomize.py of the zip. The same in ansible-core 2.19 and 2.20; tests run with 2.19.14.
 _SITECUSTOMIZE = {
     "e0bebdf1b26c62cb3ae8f80185aac9528f29da629afca8c2f79ddb3418712e18": 'import sys\\nsys.path.insert(0,"%s")\\n',
 }

@@ -25,6 +25,7 @@ from mcpops.core import proc
 from mcpops.warm.command import Interpreter
 from mcpops.warm.errors import Absent, Broken, Refused, Unknown
 from mcpops.warm.link import Answer, Link
+from mcpops.warm.park import leave
 from mcpops.warm.program import program
 from mcpops.warm.start import Start, start
 
@@ -436,6 +437,41 @@ def test_what_ansible_left_in_its_temporary_directories_is_removed_at_the_end(fa
 
     assert gone([far.pid])
     assert sorted(path.name for path in (tmp_path / "tmp").iterdir()) == sorted(names[1:])
+
+
+def test_a_server_that_nobody_asks_waits_while_a_task_uses_a_directory_that_it_made(began, tmp_path):
+    far = began(idle_s=0.3)
+    path, made = scratch(tmp_path, "ansible-tmp-1.1-1-1")
+    far.link.ask({"op": "shell", "command": made})
+
+    assert not gone([far.pid], 1.0)
+    assert path.exists()
+    far.link.ask({"op": "shell", "command": f"rm -f -r {path}/ > /dev/null 2>&1"})
+    assert gone([far.pid])
+
+
+@pytest.mark.parametrize("how", ["leave", "stale"])
+def test_a_server_that_leaves_while_the_run_goes_on_lets_be_what_a_task_uses(far, tmp_path, how):
+    path, made = scratch(tmp_path, "ansible-tmp-1.1-1-1")
+    far.link.ask({"op": "shell", "command": made})
+    if how == "leave":
+        leave(far.link.end)
+    else:
+        (tmp_path / "site/new.py").write_text("")
+        with pytest.raises(Absent, match="changed"):
+            far.link.ask({"op": "shell", "command": "true"})
+
+    assert gone([far.pid])
+    assert path.exists()
+
+
+def test_what_a_module_says_after_a_takeover_is_no_result(began, tmp_path):
+    far = began(fence=fence(tmp_path, 100))
+    digest = far.keep(payload())
+    raised = tmp_path / ".mcpops/fence/x/101"
+
+    with pytest.raises(Broken):
+        far.ask(f"open({str(raised)!r}, 'w'); print('done')", digest)
 
 
 def memory(pid: int) -> bytes:

@@ -27,6 +27,9 @@ class Scratch:
         self._paths: set[str] = set()
         self._left_alone: set[str] = set()
 
+    def __bool__(self) -> bool:
+        return bool(self._paths - self._left_alone)
+
     def note(self, request: dict[str, Any]) -> None:
         """Take in a request that is about to be done."""
         if request["op"] == "put":

@@ -41,8 +41,11 @@ _HEADER_BYTES = 1 << 20
 _RDHUP = 0x2000  # POLLRDHUP of linux/poll.h; select has no name for it before Python 3.14
 _LENGTH = struct.Struct(">I")
 # What a server has read, or Python keeps, and a new session would read anew: who changed it wants another server.
-_ACCOUNT = ("/etc/group", "/etc/passwd", "/etc/environment", "/etc/security/limits.conf", "/etc/security/limits.d")
-_RIGHTS = ("/etc/sudoers", "/etc/sudoers.d")
+_FILES = (
+    "/etc/group", "/etc/passwd", "/etc/nsswitch.conf", "/etc/environment", "/etc/default/locale", "/etc/sudoers",
+    "/etc/security/limits.conf", "/etc/security/pam_env.conf", "/etc/ssl/openssl.cnf", "/etc/pki/tls/openssl.cnf",
+)  # fmt: skip
+_DIRECTORIES = ("/etc/security/limits.d", "/etc/sudoers.d", "/etc/pam.d", "/etc/crypto-policies/back-ends")
 
 
 class Surroundings:
@@ -52,7 +55,11 @@ class Surroundings:
         self._paths = [sys.executable, os.__file__, *(path for path in sys.path if path)]
         with suppress(AttributeError, OSError):
             self._paths += [*site.getsitepackages(), site.getusersitepackages()]
-        self._paths += [*_ACCOUNT, *_RIGHTS]
+        self._paths += _FILES
+        for directory in _DIRECTORIES:
+            self._paths.append(directory)
+            with suppress(OSError):
+                self._paths += [os.path.join(directory, name) for name in os.listdir(directory)]
         self._seen = self._look()
 
     def changed(self) -> bool:
@@ -107,17 +114,24 @@ class Server:
         self._running = 0
 
     def serve(self) -> None:
-        """Answer requests; returns when this process should leave. Raises Gone, or OSError, with the session."""
+        """Answer requests; returns when this process should leave, while the run goes on.
+
+        Raises Gone, or OSError, with the session.
+        """
         self._answer(b"H")
         poll = select.poll()
         poll.register(0, select.POLLIN)
         while True:
             if not poll.poll(self._idle_ms):
+                if self._scratch:
+                    continue  # a task is under way: a large file comes by sftp, or root's server works on one
                 return self._answer(b"B")
             (size,) = _LENGTH.unpack(read(4))
             if size > _HEADER_BYTES:
                 return None
             request = json.loads(bytes(read(size)))
+            if request["op"] == "leave":
+                return None
             if request["op"] == "payload":
                 self._keep(request)
             elif self._surroundings.changed():
@@ -133,9 +147,10 @@ class Server:
 
     def end(self) -> None:
         """End what runs, if something does, and remove what Ansible cannot any more."""
+        self._scratch.remove()  # first: whoever ends this process may leave it no time for more
         if self._running:
             end_tree(self._running)
-        self._scratch.remove()
+            self._scratch.remove()
 
     def _answer(self, kind: bytes, data: bytes | memoryview = b"") -> None:
         write(self._out, kind + _LENGTH.pack(len(data)))
@@ -179,6 +194,8 @@ class Server:
         finally:
             self._buffer[:] = bytes(_BUFFER_BYTES)
         self._running = 0
+        if self._fence and self._fence.higher():
+            raise Gone  # who took over ended it, perhaps: what it says of itself is no result
         code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
         self._answer(b"X", _LENGTH.pack(code))
 
@@ -218,7 +235,6 @@ def main(settings: dict[str, Any]) -> None:
     try:
         server.serve()
     except (Gone, OSError):
-        pass  # the session is over
+        server.end()  # the session is over
     finally:
-        server.end()
         os._exit(0)

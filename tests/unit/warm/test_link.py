@@ -82,6 +82,7 @@ def test_a_refusal_says_why_and_the_channel_can_be_used_again():
         piece(b"R", b"no json"),
         piece(b"R", b"[]"),
         piece(b"R", b'{"why": "x", "fence": "y"}'),
+        piece(b"R", b'{"why": "x", "fence": 1e999}'),
         b"junk of a login, or of somebody who took the host over" * 100,
     ],
 )

@@ -139,6 +139,7 @@ def test_one_for_which_there_is_no_room_is_closed(park):
     for ours, _ in pairs:
         park.put(ROOT, ours)
 
+    assert b"leave" in pairs[-1][1].recv(100)  # and not: the run is over, remove what it left
     assert closed(pairs[-1][1])
     assert park.take(ROOT).link is not None
 
