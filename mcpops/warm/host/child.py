@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from mcpops.warm.host.payloads import Payload, Warmth
 from mcpops.warm.host.session import Gone, read, write
@@ -98,11 +98,21 @@ def _module(request: dict[str, Any], payload: Payload, warmth: Warmth) -> int:
             extensions={},
         )
     except SystemExit as error:
+        _flush()
         return _code(error.code)
     except BaseException:  # noqa: BLE001 - as Python ends with any
+        _flush()
         traceback.print_exc()
         return 1
+    _flush()
     return 0
+
+
+def _flush() -> None:
+    """Do what Python does first when a program's text has ended, before threads and exit handlers (pythonrun.c)."""
+    for file in (sys.stderr, sys.stdout):
+        with suppress(Exception):
+            file.flush()
 
 
 def _as_the_wrapper(files: int) -> None:
@@ -128,6 +138,7 @@ def _as_a_new_python(payload: Payload) -> None:
     if hasattr(sys, "orig_argv"):
         sys.orig_argv = [sys.executable]
     sys.stdin = open(0, encoding=sys.stdin.encoding, errors=sys.stdin.errors, closefd=False)  # noqa: SIM115
+    cast(Any, sys.stdin.buffer).raw.name = "<stdin>"
     sys.__stdin__ = sys.stdin  # type: ignore[misc]
     for path in [path for path, finder in sys.path_importer_cache.items() if finder is None]:
         del sys.path_importer_cache[path]
@@ -155,7 +166,9 @@ def _end(code: int) -> NoReturn:
         for file in (sys.stdout, sys.stderr):
             try:
                 file.flush()
-            except (OSError, ValueError):
-                code = code or 120  # as Python does when it cannot flush
+            except (OSError, ValueError) as error:
+                code = 120  # as Python does when it cannot flush
+                if file is sys.stdout:
+                    os.write(2, f"Exception ignored in: {file!r}\n{type(error).__name__}: {error}\n".encode())
     finally:
         os._exit(code)

@@ -196,7 +196,10 @@ class Server:
         self._running = 0
         if self._fence and self._fence.higher():
             raise Gone  # who took over ended it, perhaps: what it says of itself is no result
-        code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        code = os.waitstatus_to_exitcode(status)
+        if code < 0:
+            self._answer(b"E", _last_words(status))
+            code = 128 - code
         self._answer(b"X", _LENGTH.pack(code))
 
     def _pass_on(self, pipes: dict[int, bytes]) -> None:
@@ -216,6 +219,14 @@ class Server:
                     poll.unregister(handle)
                     os.close(handle)
                     del pipes[handle]
+
+
+def _last_words(status: int) -> bytes:
+    """Return what the shell says of a program that a signal ended: Ansible's command has one around it (dash, bash)."""
+    number = os.WTERMSIG(status)
+    if number in (signal.SIGINT, signal.SIGPIPE):
+        return b""
+    return f"{signal.strsignal(number)}{' (core dumped)' if os.WCOREDUMP(status) else ''}\n".encode()
 
 
 def main(settings: dict[str, Any]) -> None:
