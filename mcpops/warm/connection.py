@@ -178,13 +178,10 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
 
     def _login(self) -> Interpreter:
         """Return an interpreter for what is no module, as the login user: whichever served this host before."""
-        label = Label(self._host(), "login", "")
-        found = _PARK.take(label)
-        if found.link:
-            _PARK.put(Label(label.host, label.user, found.interpreter), found.link)
-        if not found.interpreter:
+        path = _PARK.interpreter(self._host(), "login")
+        if not path:
             raise Unknown("no server there yet")
-        return Interpreter(found.interpreter, {})
+        return Interpreter(path, {})
 
     def _ask(
         self, how: Interpreter, request: Mapping[str, Any], body: bytes = b"", module: wrapper.Module | None = None

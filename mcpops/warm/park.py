@@ -54,11 +54,10 @@ class Label:
 
 @dataclass(frozen=True)
 class Found:
-    """What waited for a host: a link, or the word that none is to be had; and an interpreter that served there."""
+    """What waited for a label: a link, or the word that none is to be had."""
 
     link: socket.socket | None = None
     barred: bool = False
-    interpreter: str = ""
 
 
 class Park:
@@ -80,22 +79,26 @@ class Park:
             self._send(label, link)
 
     def take(self, wanted: Label) -> Found:
-        """Take a link out; an empty interpreter means any. One that said something or ended meanwhile is closed."""
-        link, barred, interpreter = None, False, ""
+        """Take a link out."""
+        link, barred = None, False
         with self._locked(self._slot(wanted.host)):
-            for label, waiting in self._all(self._slot(wanted.host)):
-                if waiting and select.select([waiting], [], [], 0)[0]:
-                    waiting.close()
+            for label, waiting in self._open(self._slot(wanted.host)):
+                if label == wanted and waiting and link is None:
+                    link = waiting
                     continue
-                if label.host == wanted.host:
-                    fits = label.user == wanted.user and wanted.interpreter in ("", label.interpreter)
-                    barred |= fits and waiting is None
-                    interpreter = label.interpreter if fits or not interpreter else interpreter
-                    if fits and waiting and link is None:
-                        link = waiting
-                        continue
+                barred |= label == wanted and waiting is None
                 self._send(label, waiting)
-        return Found(link, barred, interpreter)
+        return Found(link, barred)
+
+    def interpreter(self, host: str, user: str) -> str:
+        """Return an interpreter that serves a host, or served it: by choice one that does so for this user."""
+        found = []
+        with self._locked(self._slot(host)):
+            for label, waiting in self._open(self._slot(host)):
+                if label.host == host:
+                    found.append((label.user != user, waiting is None, label.interpreter))
+                self._send(label, waiting)
+        return min(found)[2] if found else ""
 
     def drop(self, host: str) -> None:
         """Close all links to a host, and forget what was known of it."""
@@ -139,6 +142,14 @@ class Park:
                 leave(link)
         if link:
             link.close()
+
+    def _open(self, slot: int) -> Iterator[tuple[Label, socket.socket | None]]:
+        """Receive all that waits, and close the links that said something or ended meanwhile."""
+        for label, waiting in self._all(slot):
+            if waiting and select.select([waiting], [], [], 0)[0]:
+                waiting.close()
+            else:
+                yield label, waiting
 
     def _all(self, slot: int) -> list[tuple[Label, socket.socket | None]]:
         """Receive all messages that are there now."""

@@ -24,7 +24,8 @@ class Meant:
 
     def covers(self, found: Difference) -> bool:
         """Tell whether a difference is the one that is meant."""
-        pairs = ((self.field, found.field), (self.one, found.one), (self.other, found.other))
+        item = r"(?:results\[\d+\]\.)?"  # of a loop
+        pairs = ((f"{item}(?:{self.field})", found.field), (self.one, found.one), (self.other, found.other))
         return re.search(self.title, found.title) is not None and all(
             re.fullmatch(pattern, text, re.DOTALL) for pattern, text in pairs
         )

@@ -60,20 +60,44 @@ def test_another_user_interpreter_or_host_gets_none_and_it_stays(park, wanted):
     assert park.take(ROOT).link is not None
 
 
-def test_any_interpreter_will_do_for_who_does_not_say(park):
-    ours, _theirs = link()
-    park.put(LOGIN, ours)
+def test_to_ask_for_an_interpreter_lets_each_link_keep_its_own(park):
+    venv = Label(HOST, "login", "/opt/venv/bin/python")
+    far = {}
+    for label in (LOGIN, venv):
+        ours, far[label] = link()
+        park.put(label, ours)
 
-    assert park.take(Label(HOST, "login", "")).link is not None
+    for _ in range(3):
+        assert park.interpreter(HOST, "login") in (LOGIN.interpreter, venv.interpreter)
+
+    for label, theirs in far.items():
+        park.take(label).link.send(b"x")
+        assert theirs.recv(1) == b"x"
 
 
-def test_the_interpreter_of_another_user_is_told(park):
+@pytest.mark.parametrize("first", [0, 1])
+def test_an_interpreter_that_serves_the_user_is_told_before_another(park, first):
+    ends = [(Label(HOST, "root", "/opt/python3"), link()[0]), (LOGIN, link()[0])]
+    for label, ours in (ends[first], ends[not first]):
+        park.put(label, ours)
+
+    assert park.interpreter(HOST, "login") == LOGIN.interpreter
+
+
+def test_one_that_serves_is_told_before_one_that_cannot(park):
+    park.put(Label(HOST, "login", "/opt/python3"), None)
+    park.put(LOGIN, link()[0])
+
+    assert park.interpreter(HOST, "login") == LOGIN.interpreter
+
+
+def test_the_interpreter_of_another_user_is_told_and_none_of_another_host(park):
     ours, _theirs = link()
     park.put(ROOT, ours)
 
-    found = park.take(Label(HOST, "login", ""))
-
-    assert (found.link, found.interpreter) == (None, "/usr/bin/python3")
+    assert park.interpreter(HOST, "login") == "/usr/bin/python3"
+    assert park.interpreter(OTHER, "login") == ""
+    assert park.take(ROOT).link is not None
 
 
 def test_a_process_that_was_forked_takes_what_another_put(park):
