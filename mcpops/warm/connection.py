@@ -107,7 +107,7 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
             return self.ordinary(cmd, in_data, sudoable)
         self._tell("warm", what)
         if answer.code == _SSH_FAILED:
-            self._fail(answer.error.decode(errors="replace"))
+            self._fail(answer.error.decode(errors="replace"), bool(in_data))
         return answer.code, answer.out, answer.error
 
     def put_file(self, in_path: str, out_path: str) -> Any:  # noqa: ANN401 - the builtin's own
@@ -250,7 +250,7 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
                     and "timed out" in error.said
                     and not self.get_option("reconnection_retries")
                 ):
-                    self._fail(error.said)  # to ask once more would only take as long again
+                    self._fail(error.said, True)  # to ask once more would only take as long again
             if not (isinstance(error, NotStarted) and error.code == _SSH_FAILED):  # ssh's own: the host may come back
                 _PARK.put(label, None)
             raise Unknown("no server can be started") from error
@@ -265,9 +265,17 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
             user += f" {_PARK.digest(str(self.become.get_option('become_pass')))}"
         return Label(self._host(), user, how.path)
 
-    def _fail(self, said: str) -> NoReturn:
-        """Raise what Ansible's own connection makes of ssh's exit code, also where a module ended with it."""
+    def _fail(self, said: str, sent: bool) -> NoReturn:
+        """Raise what Ansible's own connection makes of ssh's exit code, also where a module ended with it.
+
+        It has other words where something was to be `sent`, as a module's code is.
+        """
         said = "<error censored due to no log>" if self._play_context.no_log else said.rstrip()
+        if sent:
+            raise AnsibleConnectionFailure(
+                f'Data could not be sent to remote host "{self.host}". '
+                f"Make sure this host can be reached over ssh: {said}"
+            )
         raise AnsibleConnectionFailure(f"Failed to connect to the host via ssh: {said}")
 
     def _host(self) -> str:

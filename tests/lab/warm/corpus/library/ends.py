@@ -61,6 +61,12 @@ def os_exit(module):
     os._exit(3)
 
 
+def as_ssh(module):
+    """255 is ssh's own code: Ansible takes the host for one that cannot be reached."""
+    sys.stderr.write("no error of ssh\n")
+    sys.exit(255)
+
+
 def os_exit_after_json(module):
     print('{"changed": true, "note": "said before the end"}', flush=True)
     os._exit(0)
@@ -314,12 +320,12 @@ def secret(module):
 ENDINGS = {
     ending.__name__: ending
     for ending in (
-        changed, failed, raised, chained, recursion, returned, exit_text, exit_code, os_exit, os_exit_after_json,
-        os_exit_unflushed, killed, terminated, interrupted, aborted, alarm, broken_pipe, cpu_limit, file_limit,
-        junk_before, junk_after, junk_around, no_json, nothing_but_stderr, two_documents, list_not_dict, huge,
-        huge_stderr, huge_both, odd_text, odd_bytes, stdout_closed, stdout_elsewhere, stderr_lines, python_warning,
-        warned, daemon, daemon_on_stdout, daemon_forked, setsid, orphan_waited, thread_on,
-        thread_raised, process_pool, process_spawn, resource_tracker, sleeping, temporary, secret,
+        changed, failed, raised, chained, recursion, returned, exit_text, exit_code, as_ssh, os_exit,
+        os_exit_after_json, os_exit_unflushed, killed, terminated, interrupted, aborted, alarm, broken_pipe,
+        cpu_limit, file_limit, junk_before, junk_after, junk_around, no_json, nothing_but_stderr, two_documents,
+        list_not_dict, huge, huge_stderr, huge_both, odd_text, odd_bytes, stdout_closed, stdout_elsewhere,
+        stderr_lines, python_warning, warned, daemon, daemon_on_stdout, daemon_forked, setsid, orphan_waited,
+        thread_on, thread_raised, process_pool, process_spawn, resource_tracker, sleeping, temporary, secret,
     )
 }  # fmt: skip
 
