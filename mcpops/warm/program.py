@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGE = "mcpops.warm.host"
-_MODULES = ("session", "scratch", "payloads", "child", "server")  # each imports only earlier ones
+_MODULES = ("session", "scratch", "own", "payloads", "child", "server")  # each imports only earlier ones
 _MAIN = """\
 import json, sys, types
 package = {package!r}

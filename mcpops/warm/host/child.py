@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import importlib
+import gc
 import json
 import os
 import runpy  # noqa: F401 - what every module needs, imported once
@@ -61,6 +61,7 @@ def _prepare(out: int, error: int, server: int) -> None:
         signal.signal(number, signal.SIG_DFL)
     os.dup2(out, 1)
     os.dup2(error, 2)
+    gc.enable()
     os.closerange(3, max(map(int, os.listdir("/proc/self/fd"))) + 1)
     time.tzset()
 
@@ -141,7 +142,6 @@ def _as_a_new_python(payload: Payload) -> None:
     sys.stdin = open(0, encoding=sys.stdin.encoding, errors=sys.stdin.errors, closefd=False)  # noqa: SIM115
     cast(Any, sys.stdin.buffer).raw.name = "<stdin>"
     sys.__stdin__ = sys.stdin  # type: ignore[misc]
-    importlib.invalidate_caches()  # a directory that changed twice within a clock tick looks as if it had not
     for path in [path for path, finder in sys.path_importer_cache.items() if finder is None]:
         del sys.path_importer_cache[path]
     sys.path[:] = [payload.path, *(path for path in sys.path if path not in ("", "."))]

@@ -7,7 +7,7 @@ Standard library only, Python 3.9 or newer, Linux. The protocol, lengths in four
 - a request: length, a JSON object with `op`, then `size` bytes of body
   - `payload` (`digest`, `sitecustomize`): keep the zip of a module
   - `module` (`digest`, `fqn`, `profile`, `nofile`, `environment`: bytes of JSON in front of the parameters): run it
-  - `shell` (`command`): run a command of Ansible's own; `put` (`path`, `mode`): write the body to a file
+  - `shell` (`command`): do a command of Ansible's own; `put` (`path`, `mode`): write the body to a file
 - an answer: kind (one byte), length, data
   - H: ready, or why not; N: the zip of this digest is wanted; K: kept
   - O, E: a piece of what the child printed; X: it ended with this code
@@ -19,6 +19,7 @@ What may be secret (parameters, environment, a file's content) is read by the ch
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pwd
@@ -31,7 +32,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from mcpops.warm.host import child
+from mcpops.warm.host import child, own
 from mcpops.warm.host.payloads import Warmth
 from mcpops.warm.host.scratch import Scratch
 from mcpops.warm.host.session import Gone, end_tree, read, skip, write
@@ -181,6 +182,20 @@ class Server:
 
     def _run(self, request: dict[str, Any]) -> None:
         self._scratch.note(request)
+        said = own.run(request["command"]) if request["op"] == "shell" else None
+        status = 0 if said is not None else self._fork(request)
+        if self._fence and self._fence.higher():
+            raise Gone  # who took over ended it, perhaps: what it says of itself is no result
+        if said:
+            self._answer(b"O", said)
+        code = os.waitstatus_to_exitcode(status)
+        if code < 0:
+            self._answer(b"E", _last_words(status))
+            code = 128 - code
+        self._answer(b"X", _LENGTH.pack(code))
+
+    def _fork(self, request: dict[str, Any]) -> int:
+        """Have a child do it, pass on what it prints, and return how it ended."""
         out, error, server = os.pipe(), os.pipe(), os.getpid()
         pid = os.fork()
         if not pid:
@@ -194,13 +209,7 @@ class Server:
         finally:
             self._buffer[:] = bytes(_BUFFER_BYTES)
         self._running = 0
-        if self._fence and self._fence.higher():
-            raise Gone  # who took over ended it, perhaps: what it says of itself is no result
-        code = os.waitstatus_to_exitcode(status)
-        if code < 0:
-            self._answer(b"E", _last_words(status))
-            code = 128 - code
-        self._answer(b"X", _LENGTH.pack(code))
+        return status
 
     def _pass_on(self, pipes: dict[int, bytes]) -> None:
         """Send what the child prints until nobody holds the pipes any more; raises Gone with the session."""
@@ -231,6 +240,7 @@ def _last_words(status: int) -> bytes:
 
 def main(settings: dict[str, Any]) -> None:
     """Serve this session to its end; what runs then is ended with it."""
+    gc.disable()  # nothing here makes cycles that matter; it would look at all that is kept, again and again
     out = os.dup(1)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)  # what an import prints must not look like an answer
