@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.bench.stand import REPOSITORY, write_json
-from tests.bench.warm_judge import TITLES, Expected, Trial, holds, problem, summary, table
+from tests.bench.warm_judge import TITLES, Expected, Trial, holds, problem, recorded_step, summary, table
 from tests.bench.warm_stand import Stand, hosts, state_of
 from tests.bench.warm_ways import PEERS_LOCK, WAYS, Place, environment, furnish, make_peers
 
@@ -70,7 +70,9 @@ def attempt(name: str, stand: Stand, home: Path, *, first: bool) -> Trial:
     finally:
         shutil.rmtree(own)
     state = state_of(stand.hosts[0]) if first and not wrong else ""
-    return Trial(name, took.wall_s, took.control_cpu_s, took.host_cpu_s, took.other_cpu_s, wrong, state)
+    step = recorded_step(took.said, place) if WAYS[name].says == "mcpops" else None
+    step_s = step["duration_s"] if step else 0.0
+    return Trial(name, took.wall_s, took.control_cpu_s, took.host_cpu_s, took.other_cpu_s, wrong, state, step_s)
 
 
 def prepare(stand: Stand, names: Sequence[str], home: Path) -> None:

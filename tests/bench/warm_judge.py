@@ -24,6 +24,7 @@ the handler."""
 PYINFRA_FIRST_CHANGES = 28
 """The same, and a file that pyinfra makes before its block."""
 
+STEP = "step"  # stands in tables beside the ways; it is a part of one
 # PLAY RECAP's line of a host; and the last line of pyinfra's table, with a dash for none.
 _RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
 _TOTAL = re.compile(r"^\s*Grand total\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s*$", re.MULTILINE)
@@ -42,6 +43,7 @@ class Trial:
     other_cpu_s: float
     problem: str
     state: str = ""
+    step_s: float = 0.0  # of that, the one step of mcpops, as its record has it
 
 
 @dataclass(frozen=True)
@@ -95,18 +97,26 @@ def pyinfra_problem(said: str, expected: Expected) -> str:
 
 def mcpops_problem(said: str, expected: Expected, place: Place) -> str:
     """Judge by the record, asked for after the run: state, and each host's results."""
-    found = _RUN.search(said)
-    if not found:
+    step = recorded_step(said, place)
+    if step is None:
         return f"no run that is done: {said[-_TOLD:]}"
-    argv = [str(BIN / "mcpops"), "runs", "show", found[1], "--json", "-e", "bench", "-C", str(place.project)]
-    shown = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True, env=environment({}))
-    step = json.loads(shown.stdout)["steps"][0]
     counts = {host: [0, 0, 0] for host in expected.hosts}
     for result in step["results"]:
         counts[result["host"]][["ok", "changed"].index(result["outcome"]) if result["outcome"] != "failed" else 2] += 1
     handlers = HANDLERS if expected.first else 0
     wanted = {host: [TASKS + handlers - expected.changes, expected.changes, 0] for host in expected.hosts}
     return "" if counts == wanted else f"ok, changed, failed: expected {wanted}, recorded {counts}"
+
+
+def recorded_step(said: str, place: Place) -> dict[str, Any] | None:
+    """Return the one step of the run that mcpops said is done, as the record has it."""
+    found = _RUN.search(said)
+    if not found:
+        return None
+    argv = [str(BIN / "mcpops"), "runs", "show", found[1], "--json", "-e", "bench", "-C", str(place.project)]
+    shown = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True, env=environment({}))
+    step: dict[str, Any] = json.loads(shown.stdout)["steps"][0]
+    return step
 
 
 @dataclass(frozen=True)
@@ -123,6 +133,7 @@ BARS = (
     Bar("1", "warm", "default", 0.25),
     Bar("1", "warm", "mitogen", 0.65),
     Bar("1", "warm", "pyinfra", 1.10),
+    Bar("1", STEP, "warm", 1.10),
     Bar("1", "mcpops", "warm", 1.10),
     Bar("fresh", "warm", "default", 0.40),
     Bar("5", "warm", "default", 0.20),
@@ -144,6 +155,10 @@ def summary(stand: str, title: str, trials: Sequence[Trial]) -> dict[str, Any]:
             "control_cpu_s": round(median(trial.control_cpu_s for trial in mine), 3),
             "host_cpu_s": round(median(trial.host_cpu_s for trial in mine), 3),
         }
+    steps = [trial.step_s for trial in trials if trial.step_s]
+    if steps:
+        spread = dict(zip(("median_s", "min_s", "max_s"), (median(steps), min(steps), max(steps)), strict=True))
+        ways[STEP] = {"rounds": len(steps), **{key: round(value, 3) for key, value in spread.items()}}
     problems = [f"{trial.way}: {trial.problem}" for trial in trials if trial.problem] + differences(trials)
     noise = median(trial.other_cpu_s / trial.wall_s for trial in trials)
     return {"stand": stand, "title": title, "ways": ways, "problems": problems, "other_cores": round(noise, 2)}
@@ -190,8 +205,10 @@ def table(row: Mapping[str, Any]) -> str:
     for name, seen in row["ways"].items():
         spread = " / ".join(f"{seen[key]:.2f}" for key in ("median_s", "min_s", "max_s"))
         share = ratio(row, name, "default")
-        cells = (name, WAYS[name].note, seen["rounds"], spread, "-" if share is None else f"{share:.3f}")
-        lines.append(f"| {' | '.join(map(str, cells))} | {seen['control_cpu_s']:.2f} | {seen['host_cpu_s']:.2f} |")
+        note = "of that, the step as its record has it" if name == STEP else WAYS[name].note
+        cells = (name, note, seen["rounds"], spread, "-" if share is None else f"{share:.3f}")
+        cpu = [f"{seen[key]:.2f}" if key in seen else "" for key in ("control_cpu_s", "host_cpu_s")]
+        lines.append(f"| {' | '.join(map(str, (*cells, *cpu)))} |")
     lines += ["", "| bar | wanted | seen | held |", "|---|---|---|---|"]
     for bar, share, held in verdicts(row):
         seen_text = "not measured" if share is None else f"{share:.3f}"
