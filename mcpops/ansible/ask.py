@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ _DEADLINE_S = 60.0  # reading takes 0.6 s; a slow dynamic inventory gets its tim
 # The project's directory. In a run the inventory is a copy, so `inventory_dir` does not lead there; an inventory
 # that also serves plain ansible-playbook says `{{ mcpops_project | default(inventory_dir ~ '/../..') }}`.
 PROJECT_VARIABLE = "mcpops_project"
+_Key = tuple[str, str, frozenset[tuple[str, str]]]
+_PREPARED: dict[_Key, subprocess.Popen[str]] = {}
 
 
 def ask(module: str, sources: Path, tree: Path, project: Path, **more: object) -> dict[str, Any]:
@@ -24,31 +27,56 @@ def ask(module: str, sources: Path, tree: Path, project: Path, **more: object) -
     `tree` has ansible.cfg and playbooks/: the project itself, or its snapshot. The answer comes over a pipe, so it
     may hold secrets. Raises UsageError when Ansible cannot be asked, or takes a minute.
     """
-    home = tree.resolve()
+    home, where = tree.resolve(), project.resolve()
     question = {
         "sources": [str(sources.resolve())],
         "playbook_dir": str(home / "playbooks" if (home / "playbooks").is_dir() else home),
-        "extra": {PROJECT_VARIABLE: str(project.resolve())},
+        "extra": {PROJECT_VARIABLE: str(where)},
         **more,
     }
+    environment = _environment(home, where)
+    with _PREPARED.pop(_key(module, environment), None) or _start(module, environment) as process:
+        try:
+            said, trouble = process.communicate(json.dumps(question), _DEADLINE_S)
+        except subprocess.TimeoutExpired as error:
+            raise UsageError(f"the inventory {sources} took more than {_DEADLINE_S:g} s", where=str(sources)) from error
+        finally:
+            process.kill()  # if it has not ended: on Ctrl-C, too, for which an inventory's program may not care
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", f"mcpops.ansible.{module}"],
-            input=json.dumps(question),
-            capture_output=True,
-            text=True,
-            timeout=_DEADLINE_S,
-            check=False,
-            env=minimal_environment(_settings(home, project)),
-        )
-        answer: dict[str, Any] = json.loads(done.stdout)
-    except subprocess.TimeoutExpired as error:
-        raise UsageError(f"the inventory {sources} took more than {_DEADLINE_S:g} s", where=str(sources)) from error
+        answer: dict[str, Any] = json.loads(said)
     except json.JSONDecodeError:
-        last = "\n".join(done.stderr.strip().splitlines()[-5:])
+        last = "\n".join(trouble.strip().splitlines()[-5:])
         # `from None`: the error of the decoder holds the text, and the text may hold secrets.
         raise UsageError(f"the inventory {sources} cannot be read", detail=last, where=str(sources)) from None
     return answer
+
+
+def prepare(module: str, tree: Path, project: Path) -> None:
+    """Start what the next `ask` of this kind will ask. It imports Ansible meanwhile, and ends with this process."""
+    environment = _environment(tree.resolve(), project.resolve())
+    key = _key(module, environment)
+    if key not in _PREPARED:
+        _PREPARED[key] = _start(module, environment)
+
+
+def _key(module: str, environment: Mapping[str, str]) -> _Key:
+    """Return what a process must have been started with: Ansible reads its settings when it is imported."""
+    return module, os.getcwd(), frozenset(environment.items())  # noqa: PTH109 - a text
+
+
+def _start(module: str, environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", f"mcpops.ansible.{module}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def _environment(tree: Path, project: Path) -> dict[str, str]:
+    return minimal_environment(_settings(tree, project))
 
 
 def _settings(tree: Path, project: Path) -> Mapping[str, str]:

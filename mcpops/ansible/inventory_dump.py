@@ -11,6 +11,7 @@ Standard input: `{"sources": [path], "names": [variable], "playbook_dir": path, 
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -32,11 +33,9 @@ class Opened:
         from ansible import context  # noqa: PLC0415 - half a second, and reads its settings at import
         from ansible.module_utils.common.collections import ImmutableDict  # noqa: PLC0415
         from ansible.parsing.dataloader import DataLoader  # noqa: PLC0415
-        from ansible.plugins.loader import init_plugin_loader  # noqa: PLC0415
 
         # How Ansible's own example of its Python API passes what would stand on a command line.
         context.CLIARGS = ImmutableDict(extra_vars=(json.dumps(extra),))
-        init_plugin_loader()
         self._sources = sources
         self.loader = DataLoader()
         self.loader.set_basedir(playbook_dir)
@@ -135,11 +134,14 @@ def _hidden(opened: Opened, sources: list[str]) -> tuple[str, str] | None:
 
 
 def serve(answer_to: Callable[..., dict[str, Any]]) -> int:
-    """Answer one question from standard input."""
-    question = json.load(sys.stdin)
+    """Answer one question from standard input. Whoever asks may take a while: Ansible is imported meanwhile."""
     # Warnings and whatever a plugin prints must not mix with the answer.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    for name in ("ansible.template", "ansible.vars.manager"):  # half a second; they read Ansible's settings
+        importlib.import_module(name)
+    importlib.import_module("ansible.plugins.loader").init_plugin_loader()
+    question = json.load(sys.stdin)
     json.dump(answer_to(**question), out, default=str)
     out.close()
     return 0

@@ -51,6 +51,9 @@ def deploy(
     until: str | None,
 ) -> int:
     """Deploy RELEASE: a name in releases/, or a release file."""
+    from mcpops.cli import ahead  # noqa: PLC0415
+
+    ahead.begin(session)
     from mcpops.cli import wire  # noqa: PLC0415 - SQLAlchemy and jsonschema cost 0.4 s of CPU
     from mcpops.cli.plan import make_plan  # noqa: PLC0415
     from mcpops.cli.run import carry_out  # noqa: PLC0415

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 @click.pass_obj
 def run(session: Session, runbook: str, pairs: tuple[str, ...], plan_only: bool, queue: bool, until: str | None) -> int:
     """Run RUNBOOK: the name of a playbook in playbooks/."""
+    from mcpops.cli import ahead  # noqa: PLC0415
+
+    ahead.begin(session)
     from mcpops.cli import plan, wire  # noqa: PLC0415
 
     place = wire.open_workplace(session)

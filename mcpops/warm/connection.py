@@ -189,7 +189,7 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
         """Have a server do it; a second time only where a server said that it did not begin."""
         for _ in range(_TRIES):
             label = self._label(how)
-            link = self._link(label, how)
+            link = self._link(label, how, sent=module is not None)
             try:
                 answer = link.ask(request, body)
                 if answer == "wanted" and module:
@@ -223,8 +223,8 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
                     link.close()
         raise Unknown("servers leave as soon as they are there")
 
-    def _link(self, label: Label, how: Interpreter) -> Link:
-        """Return a link that waited, or a new one."""
+    def _link(self, label: Label, how: Interpreter, *, sent: bool) -> Link:
+        """Return a link that waited, or a new one; `sent`: for something that is sent to the host, as a module is."""
         found = _PARK.take(label)
         if found.link:
             return Link(found.link, _PARK.made_by)
@@ -250,7 +250,7 @@ class Connection(_SSH.Connection):  # type: ignore[misc, name-defined]
                     and "timed out" in error.said
                     and not self.get_option("reconnection_retries")
                 ):
-                    self._fail(error.said, True)  # to ask once more would only take as long again
+                    self._fail(error.said, sent)  # to ask once more would only take as long again
             if not (isinstance(error, NotStarted) and error.code == _SSH_FAILED):  # ssh's own: the host may come back
                 _PARK.put(label, None)
             raise Unknown("no server can be started") from error

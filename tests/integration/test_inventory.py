@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from mcpops.ansible import ask
 from mcpops.ansible.inventory import load_inventory, targets, tree_digest
+from mcpops.cli import ahead
+from mcpops.cli.common import Session
+from mcpops.cli.project import find_environment
+from mcpops.core import proc
 from mcpops.core.errors import UsageError
 from tests.e2e.small import Vault
 
@@ -146,3 +153,88 @@ def test_plain_ansible_in_the_checkout_uses_our_configuration() -> None:
         f"['{CHECKOUT}/plugins/modules']",
     ):
         assert line in done.stdout
+
+
+def waits(pid: int) -> bool:
+    """Whether a process waits for its question: in read(2), on standard input."""
+    end_s = time.monotonic() + 20
+    while time.monotonic() < end_s:
+        if Path(f"/proc/{pid}/syscall").read_text().startswith("0 0x0 "):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_command_asks_the_process_that_it_started_ahead(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = dict(ask._PREPARED)
+    ahead.begin(Session(project=tmp_path, environment="lab"))
+    (started,) = (ask._PREPARED[key] for key in ask._PREPARED.keys() - before.keys())
+    assert waits(started.pid)
+    (environment / "hosts.yml").write_text("fronts: {hosts: {late: {}}}\n")
+
+    found = find_environment(Session(project=tmp_path, environment="lab"))
+
+    assert load_inventory(found.inventory, found.project).hosts == ("late",), "what changed meanwhile is seen"
+    assert started.returncode == 0
+    assert before == ask._PREPARED
+    assert load_inventory(found.inventory, found.project).hosts == ("late",), "and it is asked once"
+
+
+def test_a_process_of_other_settings_is_not_asked(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = dict(ask._PREPARED)
+    ask.prepare("inventory_dump", tmp_path, tmp_path)
+    (key,) = ask._PREPARED.keys() - before.keys()
+    (tmp_path / "ansible.cfg").write_text("[defaults]\n")
+
+    load_inventory(environment, tmp_path)
+
+    ask._PREPARED.pop(key).communicate()
+
+
+def test_one_that_nobody_asks_ends_with_who_started_it(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib; from mcpops.ansible import ask; at = pathlib.Path(sys.argv[1]);"
+        "ask.prepare('inventory_dump', at, at); print(*(process.pid for process in ask._PREPARED.values()))"
+    )
+    argv = [sys.executable, "-c", program, str(tmp_path)]
+    pid = int(subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout)
+
+    end_s = time.monotonic() + 20
+    while proc.alive(pid) and time.monotonic() < end_s:
+        time.sleep(0.05)
+    assert not proc.alive(pid)
+
+
+def test_an_inventory_that_never_ends_is_an_error(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = environment / "endless.sh"
+    script.write_text("#!/bin/sh\nexec sleep 30\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(ask, "_DEADLINE_S", 3.0)
+    began_s = time.monotonic()
+
+    with pytest.raises(UsageError, match="took more than 3 s"):
+        load_inventory(environment, tmp_path)
+
+    assert time.monotonic() - began_s < 15
+
+
+def test_ctrl_c_ends_what_was_asked(environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def interrupted(process: subprocess.Popen[str], *_: object) -> None:
+        asked.append(process)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        load_inventory(environment, tmp_path)
+
+    assert asked[0].returncode == -signal.SIGKILL

@@ -425,7 +425,20 @@ def scratch(tmp_path: Path, name: str) -> tuple[Path, str]:
     path = tmp_path / "tmp" / name
     return path, (
         f'( umask 77 && mkdir -p "` echo {path.parent} `"&& mkdir "` echo {path} `" && echo {name}="` echo {path} `" )'
+        " && sleep 0"
     )
+
+
+def test_a_directory_that_is_there_is_refused_in_the_words_of_the_shell(far, tmp_path):
+    path, made = scratch(tmp_path, "ansible-tmp-1.1-1-1")
+    said = f"{path.name}={path}\n".encode()
+
+    assert far.link.ask({"op": "shell", "command": made}) == Answer(0, said, b"")
+    answer = far.link.ask({"op": "shell", "command": made})
+
+    assert answer.code == 1
+    assert b"File exists" in answer.error
+    assert not subprocess.run(["pgrep", "-P", str(far.pid)], capture_output=True, check=False).stdout
 
 
 def test_what_ansible_left_in_its_temporary_directories_is_removed_at_the_end(far, tmp_path):
@@ -434,7 +447,7 @@ def test_what_ansible_left_in_its_temporary_directories_is_removed_at_the_end(fa
     for path, made in (left, removed, background):
         assert far.link.ask({"op": "shell", "command": made}).code == 0
         assert far.link.ask({"op": "put", "path": str(path / "source"), "mode": 0o600}, b"secret").code == 0
-    assert far.link.ask({"op": "shell", "command": f"rm -f -r {removed[0]}/ > /dev/null 2>&1"}).code == 0
+    assert far.link.ask({"op": "shell", "command": f"rm -f -r {removed[0]}/ > /dev/null 2>&1 && sleep 0"}).code == 0
     removed[0].mkdir()  # by somebody else: not ours to remove any more
     far.link.ask({"op": "put", "path": str(background[0] / "async_wrapper.py"), "mode": 0o600}, b"")
 
@@ -451,7 +464,7 @@ def test_a_server_that_nobody_asks_waits_while_a_task_uses_a_directory_that_it_m
 
     assert not gone([far.pid], 1.0)
     assert path.exists()
-    far.link.ask({"op": "shell", "command": f"rm -f -r {path}/ > /dev/null 2>&1"})
+    far.link.ask({"op": "shell", "command": f"rm -f -r {path}/ > /dev/null 2>&1 && sleep 0"})
     assert gone([far.pid])
 
 

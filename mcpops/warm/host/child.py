@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from importlib.machinery import FileFinder
 from typing import Any, NoReturn, cast
 
 from mcpops.warm.host.payloads import Payload, Warmth
@@ -142,8 +143,11 @@ def _as_a_new_python(payload: Payload) -> None:
     sys.stdin = open(0, encoding=sys.stdin.encoding, errors=sys.stdin.errors, closefd=False)  # noqa: SIM115
     cast(Any, sys.stdin.buffer).raw.name = "<stdin>"
     sys.__stdin__ = sys.stdin  # type: ignore[misc]
-    for path in [path for path, finder in sys.path_importer_cache.items() if finder is None]:
-        del sys.path_importer_cache[path]
+    for path, finder in list(sys.path_importer_cache.items()):
+        if finder is None:
+            del sys.path_importer_cache[path]
+        elif isinstance(finder, FileFinder):
+            finder.invalidate_caches()  # a directory that changed twice within a clock tick looks as if it had not
     sys.path[:] = [payload.path, *(path for path in sys.path if path not in ("", "."))]
 
 

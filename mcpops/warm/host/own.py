@@ -8,8 +8,10 @@ newer. The commands are those of ansible-core's shell plugins (`expand_user`, `m
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shutil
+from contextlib import suppress
 
 _PATH = r"((?:~[\w-]*)?/[\w./+-]+)"
 _LAST = " && sleep 0"
@@ -23,23 +25,28 @@ _REMOVE = re.compile(r"rm -f -r (/[\w./+-]+/ansible-tmp-[\d.-]+)/? > /dev/null 2
 def run(command: str) -> bytes | None:
     """Do what a command says and return what it prints; None when that is left to the shell."""
     home, make, remove = (shape.fullmatch(command) for shape in (_HOME, _MAKE, _REMOVE))
-    if "HOME" not in os.environ:
-        return None
-    try:
+    with suppress(Exception):  # then the shell does it, or says what is wrong
         if home:
-            return os.fsencode(os.path.expanduser(home[1])) + b"\n"
+            return os.fsencode(_expanded(home[1])) + b"\n"
         if make:
-            return _make(*(os.path.expanduser(path) for path in make.groups()))
+            return _make(_expanded(make[1]), _expanded(make[2]), make[3])
         if remove:
             return _remove(remove[1])
-    except OSError:
-        pass
     return None
 
 
-def _make(parent: str, path: str, name: str) -> bytes | None:
-    if "~" in parent + path:  # no such user
-        return None
+def _expanded(path: str) -> str:
+    """Return a path as the shell expands it; raises KeyError and ValueError where that is not for us to say."""
+    if not path.startswith("~"):
+        return path
+    name, slash, rest = path[1:].partition("/")
+    home = pwd.getpwnam(name).pw_dir if name else os.environ["HOME"]
+    if not home.startswith("/") or home.endswith("/"):
+        raise ValueError("shells differ about such a home")
+    return home + slash + rest
+
+
+def _make(parent: str, path: str, name: str) -> bytes:
     before = os.umask(0o77)
     try:
         os.makedirs(parent, exist_ok=True)
@@ -50,6 +57,9 @@ def _make(parent: str, path: str, name: str) -> bytes | None:
 
 
 def _remove(path: str) -> bytes:
-    if os.path.lexists(path):
-        shutil.rmtree(path)
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):  # `rm -f` minds anything else
+        return b""
+    shutil.rmtree(path)
     return b""
