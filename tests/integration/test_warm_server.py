@@ -211,9 +211,13 @@ def test_each_ending_is_pythons_own(began, each, do, code, out, error):
 def test_an_exception_is_a_traceback_and_one(far):
     answer = far.ask("raise KeyboardInterrupt('stop')")
 
-    assert answer.code == 1
+    assert answer.code == 130  # of the shell around a Python, which ends itself by SIGINT
     assert answer.error.startswith(b"Traceback")
     assert answer.error.endswith(b"KeyboardInterrupt: stop\n")
+
+
+def test_any_other_exception_is_one(far):
+    assert far.ask("raise BaseExceptionGroup('all', [ValueError()])").code == 1
 
 
 LOOKS = (
@@ -363,6 +367,23 @@ def test_a_server_whose_surroundings_changed_says_so_and_does_nothing(far, tmp_p
         far.ask(f"open({str(tmp_path / 'effect')!r}, 'w')", digest)
     assert gone([far.pid])
     assert not (tmp_path / "effect").exists()
+
+
+@pytest.mark.parametrize("name", ["sitecustomize.py", "some.pth"])
+def test_a_server_whose_python_would_start_in_another_way_says_so(began, tmp_path, name):
+    (tmp_path / "site").mkdir()
+    at = tmp_path / "site" / name
+    elsewhere = tmp_path / "elsewhere"  # as Debian has it in /etc: the directory of the link does not change
+    elsewhere.write_text("")
+    at.symlink_to(elsewhere)
+    far = began()
+    digest = far.keep(payload())
+    assert far.ask("pass", digest).code == 0
+
+    elsewhere.write_text("import sys\n")
+
+    with pytest.raises(Absent, match="changed"):
+        far.ask("pass", digest)
 
 
 def fence(tmp_path: Path, *numbers: int) -> dict:

@@ -103,10 +103,10 @@ def _module(request: dict[str, Any], payload: Payload, warmth: Warmth) -> int:
     except SystemExit as error:
         _flush()
         return _code(error.code)
-    except BaseException:  # noqa: BLE001 - as Python ends with any
+    except BaseException as error:  # noqa: BLE001 - as Python ends with any
         _flush()
         traceback.print_exc()
-        return 1
+        return 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1  # as the shell around it says
     _flush()
     return 0
 

@@ -56,6 +56,7 @@ class Surroundings:
         self._paths = [sys.executable, os.__file__, *(path for path in sys.path if path)]
         with suppress(AttributeError, OSError):
             self._paths += [*site.getsitepackages(), site.getusersitepackages()]
+        self._paths += _starts(self._paths)
         self._paths += _FILES
         for directory in _DIRECTORIES:
             self._paths.append(directory)
@@ -76,6 +77,16 @@ class Surroundings:
             except OSError:
                 found.append(None)
         return found
+
+
+def _starts(directories: list[str]) -> list[str]:
+    """Return the files that Python reads at its start (the module site): they can change without their directory."""
+    found = [os.path.join(sys.prefix, "pyvenv.cfg")]
+    found += [getattr(sys.modules.get(name), "__file__", None) or "" for name in ("sitecustomize", "usercustomize")]
+    for directory in directories:
+        with suppress(OSError):
+            found += [os.path.join(directory, name) for name in os.listdir(directory) if name.endswith(".pth")]
+    return found
 
 
 class Fence:

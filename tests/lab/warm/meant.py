@@ -66,6 +66,20 @@ MEANT = (
         "both are at their end; the pipe carried the module's own code",
     ),
     Meant(
+        r"^Endings / .*rarer ways",
+        "module_stderr",
+        r'"Traceback \(most recent call last\):\\n  File \\"<stdin>\\".*',
+        r'"Traceback \(most recent call last\):\\n  File \\"child\.py\\".*',
+        "the frames above the module's own are those of who called it",
+    ),
+    Meant(
+        "",
+        r"ansible_facts\.ansible_env\.SUDO_COMMAND",
+        r'"/bin/sh -c echo BECOME-SUCCESS-<random> ; .*"',
+        r'"/bin/sh -c echo MCPOPS-WARM; exec .*"',
+        "sudo started the server, and not the module",
+    ),
+    Meant(
         "The session is cut within a module",
         "msg",
         r'"Task failed: Data could not be sent to remote host \\"<address>\\"\. Make sure .*"',
