@@ -191,9 +191,11 @@ def test_a_process_of_other_settings_is_not_asked(
     (key,) = ask._PREPARED.keys() - before.keys()
     (tmp_path / "ansible.cfg").write_text("[defaults]\n")
 
-    load_inventory(environment, tmp_path)
+    assert load_inventory(environment, tmp_path).hosts == ("h1", "h2")
 
-    ask._PREPARED.pop(key).communicate()
+    started = ask._PREPARED.pop(key)
+    assert started.poll() is None, "it waits for a question still"
+    started.communicate()
 
 
 def test_one_that_nobody_asks_ends_with_who_started_it(tmp_path: Path) -> None:
