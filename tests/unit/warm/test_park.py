@@ -70,7 +70,7 @@ def test_to_ask_for_an_interpreter_lets_each_link_keep_its_own(park):
     for _ in range(3):
         assert park.interpreter(HOST, "login") in (LOGIN.interpreter, venv.interpreter)
 
-    for label, theirs in far.items():
+    for label, theirs in reversed(far.items()):
         park.take(label).link.send(b"x")
         assert theirs.recv(1) == b"x"
 
